@@ -1,0 +1,110 @@
+/**
+ * Every error the program reports, in one place: a stable word, the NBD errno a client gets,
+ * and what the user can do about it. `docs/reference/errors.md` has a line for each (a test
+ * compares the two).
+ *
+ * Operating errors are thrown as {@link NbdRaidError} and handled where policy lives. A broken
+ * invariant throws an ordinary Error (see {@link assert}) and stops the process before it writes.
+ */
+
+/** NBD errno values (NBD protocol, "Error values"). */
+export const Errno = {
+  OK: 0,
+  EPERM: 1,
+  EIO: 5,
+  EINVAL: 22,
+  ENOSPC: 28,
+  EOVERFLOW: 75,
+  ENOTSUP: 95,
+  ESHUTDOWN: 108,
+} as const;
+export type Errno = (typeof Errno)[keyof typeof Errno];
+
+interface CatalogueEntry {
+  /** What an NBD client is told. */
+  readonly errno: Errno;
+  /** What the user can do next: one clause, shown after the message. */
+  readonly remedy: string;
+}
+
+export const CATALOGUE = {
+  // what was asked
+  usage: { errno: Errno.EINVAL, remedy: "see nbd-raid --help" },
+  "unknown-array": { errno: Errno.EINVAL, remedy: "nbd-raid status lists the arrays" },
+  "unknown-member": { errno: Errno.EINVAL, remedy: "nbd-raid status lists the members" },
+  "not-supported": { errno: Errno.ENOTSUP, remedy: "use another level or option" },
+  // members as they are found
+  "member-unreadable": { errno: Errno.EIO, remedy: "check the path and its permissions" },
+  "member-too-small": { errno: Errno.EINVAL, remedy: "use a larger image" },
+  "member-foreign": { errno: Errno.EINVAL, remedy: "make an array with nbd-raid create" },
+  "member-not-empty": { errno: Errno.EINVAL, remedy: "--force overwrites it" },
+  "member-in-array": {
+    errno: Errno.EINVAL,
+    remedy: "nbd-raid examine shows it; --force overwrites it",
+  },
+  "member-in-use": { errno: Errno.EINVAL, remedy: "stop the server that has it open" },
+  "member-listed-twice": { errno: Errno.EINVAL, remedy: "name each member once" },
+  "member-not-file": { errno: Errno.EINVAL, remedy: "use image files or block devices" },
+  "superblock-corrupt": {
+    errno: Errno.EIO,
+    remedy: "serve the other members, then add this one anew",
+  },
+  "superblock-unsupported": { errno: Errno.ENOTSUP, remedy: "use the program that made it" },
+  "bitmap-corrupt": { errno: Errno.EIO, remedy: "leave this member out, then add it anew" },
+  // arrays as they are assembled
+  "array-mismatch": { errno: Errno.EINVAL, remedy: "give the members of one array" },
+  "array-name-clash": { errno: Errno.EINVAL, remedy: "serve the two arrays apart" },
+  "member-clash": { errno: Errno.EINVAL, remedy: "give one of the two" },
+  "split-brain": { errno: Errno.EIO, remedy: "start with one of the two, then add the other" },
+  "member-missing": { errno: Errno.EIO, remedy: "give it too, or start without it: --run" },
+  "array-incomplete": { errno: Errno.EIO, remedy: "give more members" },
+  "size-mismatch": { errno: Errno.EINVAL, remedy: "use an image that is large enough" },
+  // a running array
+  "re-add-refused": { errno: Errno.EINVAL, remedy: "nbd-raid add copies it in full" },
+  "last-member": { errno: Errno.EINVAL, remedy: "add another member first" },
+  "member-busy": { errno: Errno.EINVAL, remedy: "fail it first, or wait" },
+  "sync-failed": { errno: Errno.EIO, remedy: "nbd-raid status tells why" },
+  "array-failed": { errno: Errno.EIO, remedy: "repair the storage, then restart the server" },
+  "read-only": { errno: Errno.EPERM, remedy: "serve without --read-only" },
+  "io-error": { errno: Errno.EIO, remedy: "check the storage behind the member" },
+  "no-space": { errno: Errno.ENOSPC, remedy: "free space on the members' file systems" },
+  "shutting-down": { errno: Errno.ESHUTDOWN, remedy: "start the server again" },
+  // servers and sockets
+  "address-in-use": { errno: Errno.EINVAL, remedy: "choose another with --listen" },
+  "address-invalid": { errno: Errno.EINVAL, remedy: "nbd://HOST:PORT or nbd+unix:///?socket=PATH" },
+  "control-in-use": { errno: Errno.EINVAL, remedy: "another server has it; choose with --control" },
+  "no-server": { errno: Errno.EINVAL, remedy: "start one with nbd-raid serve, or use --control" },
+  "config-invalid": { errno: Errno.EINVAL, remedy: "correct the file" },
+} as const satisfies Record<string, CatalogueEntry>;
+
+export type ErrorCode = keyof typeof CATALOGUE;
+
+/** An operating error: has a stable `code`, an NBD `errno`, and a `remedy` in words. */
+export class NbdRaidError extends Error {
+  readonly code: ErrorCode;
+
+  /** `message` says what and which object, in one line; the remedy comes from the catalogue. */
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = "NbdRaidError";
+    this.code = code;
+  }
+
+  get errno(): Errno {
+    return CATALOGUE[this.code].errno;
+  }
+
+  get remedy(): string {
+    return CATALOGUE[this.code].remedy;
+  }
+}
+
+/** The errno an NBD client gets for anything thrown: EIO unless the catalogue says otherwise. */
+export function errnoOf(error: unknown): Errno {
+  return error instanceof NbdRaidError ? error.errno : Errno.EIO;
+}
+
+/** A broken invariant is a bug: better to stop than to write. Stays on in production. */
+export function assert(condition: boolean, invariant: string): asserts condition {
+  if (!condition) throw new Error(`invariant broken: ${invariant}`);
+}
