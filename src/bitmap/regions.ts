@@ -1,0 +1,303 @@
+import { assert } from "../errors.ts";
+import { Action, type Conditions, nextState, State, STATE_COUNT } from "./transitions.ts";
+
+/** Regions whose bitmap bytes share a 512-byte block: the unit of durable marks. */
+export const REGIONS_PER_BLOCK = 512;
+/** States that share one suspend flag and one write stamp (md: a page of the bitmap). */
+export const REGIONS_PER_PAGE = 4096;
+
+/** Int32 words before the arrays. */
+const Word = { WindowFirst: 0, WindowEnd: 1, Bell: 2, Waiters: 3, Count: 4 } as const;
+
+/** What a thread needs to attach to the same regions. */
+export interface SharedRegions {
+  readonly buffer: SharedArrayBuffer;
+  readonly count: number;
+  readonly regionBytes: number;
+  readonly trackedBytes: number;
+}
+
+export interface StateCounts {
+  unwritten: number;
+  clean: number;
+  dirty: number;
+  needSync: number;
+  syncing: number;
+}
+
+/**
+ * The regions of one array in shared memory: states, in-flight counts, suspect flags, write
+ * stamps and suspend flags of pages, and the sync window. Every access is by Atomics
+ * (sequentially consistent), from any thread.
+ *
+ * The barrier is Dekker's: a writer adds to the counts, then looks at window and suspend flag;
+ * the sync sets the window, then looks at the counts. One of the two sees the other.
+ */
+export class Regions {
+  readonly count: number;
+  readonly regionBytes: number;
+  readonly trackedBytes: number;
+  readonly blocks: number;
+  readonly pages: number;
+  readonly shared: SharedRegions;
+  /** Resolvers of this thread's waiters when sync and daemon run on this thread too. */
+  private readonly local: (() => void)[] = [];
+  private readonly words: Int32Array;
+  private readonly inFlight: Int32Array;
+  private readonly stamps: Int32Array;
+  private readonly suspended: Int32Array;
+  private readonly states: Uint8Array;
+  private readonly suspects: Uint8Array;
+  private readonly changedBlocks: Uint8Array;
+  /** The sync runs on this thread (simulations): waiters are woken here, in a fixed order. */
+  private readonly oneThread: boolean;
+
+  private constructor(shared: SharedRegions, oneThread: boolean) {
+    this.shared = shared;
+    this.count = shared.count;
+    this.regionBytes = shared.regionBytes;
+    this.trackedBytes = shared.trackedBytes;
+    this.blocks = Math.ceil(this.count / REGIONS_PER_BLOCK);
+    this.pages = Math.ceil(this.count / REGIONS_PER_PAGE);
+    this.oneThread = oneThread;
+    const view = slicer(shared.buffer);
+    this.words = view.int32(Word.Count);
+    this.inFlight = view.int32(this.count);
+    this.stamps = view.int32(this.pages);
+    this.suspended = view.int32(this.pages);
+    this.states = view.bytes(this.count);
+    this.suspects = view.bytes(this.count);
+    this.changedBlocks = view.bytes(this.blocks);
+  }
+
+  /** New regions, all Unwritten. `regionBytes` is a power of two; the last may be shorter. */
+  static create(trackedBytes: number, regionBytes: number, oneThread = false): Regions {
+    const count = Math.ceil(trackedBytes / regionBytes);
+    assert(count > 0, "an array tracks at least one region");
+    const pages = Math.ceil(count / REGIONS_PER_PAGE);
+    const blocks = Math.ceil(count / REGIONS_PER_BLOCK);
+    const bytes = 4 * (Word.Count + count + 2 * pages) + 2 * count + blocks;
+    const buffer = new SharedArrayBuffer(bytes);
+    return new Regions({ buffer, count, regionBytes, trackedBytes }, oneThread);
+  }
+
+  /** The same regions, seen from another thread. */
+  static attach(shared: SharedRegions): Regions {
+    return new Regions(shared, false);
+  }
+
+  /** The region that holds this byte offset of the tracked space. */
+  at(offset: number): number {
+    return Math.floor(offset / this.regionBytes);
+  }
+
+  state(region: number): State {
+    return Atomics.load(this.states, region) as State;
+  }
+
+  /** Any region of [first, last] that reads must not spread over members (rule "pinned reads"). */
+  anyPinned(first: number, last: number): boolean {
+    for (let region = first; region <= last; region++) {
+      if (Atomics.load(this.states, region) >= State.NeedSync) return true;
+    }
+    return false;
+  }
+
+  everyUnwritten(first: number, last: number): boolean {
+    for (let region = first; region <= last; region++) {
+      if (Atomics.load(this.states, region) !== State.Unwritten) return false;
+    }
+    return true;
+  }
+
+  /** Applies `action` atomically; the state before it. */
+  apply(region: number, action: Action, conditions: Conditions): State {
+    for (;;) {
+      const before = Atomics.load(this.states, region) as State;
+      const after = nextState(before, action, conditions);
+      if (after === before) return before;
+      if (Atomics.compareExchange(this.states, region, before, after) === before) {
+        Atomics.store(this.changedBlocks, Math.floor(region / REGIONS_PER_BLOCK), 1);
+        return before;
+      }
+    }
+  }
+
+  /** Sets a state outright: loading, and a write that failed for want of space. */
+  force(region: number, state: State): void {
+    Atomics.store(this.states, region, state);
+    Atomics.store(this.changedBlocks, Math.floor(region / REGIONS_PER_BLOCK), 1);
+  }
+
+  isSuspect(region: number): boolean {
+    return Atomics.load(this.suspects, region) !== 0;
+  }
+
+  setSuspect(region: number, suspect: boolean): void {
+    Atomics.store(this.suspects, region, suspect ? 1 : 0);
+  }
+
+  anySuspect(): boolean {
+    return this.suspects.includes(1);
+  }
+
+  // ---- writers
+
+  /** Enters a writer into [first, last], or returns false: a window or a suspended page is there. */
+  tryEnter(first: number, last: number): boolean {
+    for (let region = first; region <= last; region++) Atomics.add(this.inFlight, region, 1);
+    if (this.barred(first, last)) {
+      this.leave(first, last);
+      return false;
+    }
+    const lastPage = Math.floor(last / REGIONS_PER_PAGE);
+    for (let page = Math.floor(first / REGIONS_PER_PAGE); page <= lastPage; page++) {
+      Atomics.add(this.stamps, page, 1);
+    }
+    return true;
+  }
+
+  /** Resolves when the writer is in: waits for the window and for suspended pages only. */
+  async enter(first: number, last: number): Promise<void> {
+    while (!this.tryEnter(first, last)) await this.untilNot(() => this.barred(first, last));
+  }
+
+  leave(first: number, last: number): void {
+    for (let region = first; region <= last; region++) Atomics.sub(this.inFlight, region, 1);
+    if (Atomics.load(this.words, Word.Waiters) !== 0) this.ring();
+  }
+
+  private barred(first: number, last: number): boolean {
+    if (
+      first < Atomics.load(this.words, Word.WindowEnd) &&
+      last >= Atomics.load(this.words, Word.WindowFirst)
+    ) {
+      return true;
+    }
+    const lastPage = Math.floor(last / REGIONS_PER_PAGE);
+    for (let page = Math.floor(first / REGIONS_PER_PAGE); page <= lastPage; page++) {
+      if (Atomics.load(this.suspended, page) !== 0) return true;
+    }
+    return false;
+  }
+
+  isIdle(first: number, end: number): boolean {
+    for (let region = first; region < end; region++) {
+      if (Atomics.load(this.inFlight, region) !== 0) return false;
+    }
+    return true;
+  }
+
+  // ---- the sync window: [first, end), one an array
+
+  openWindow(first: number, end: number): void {
+    // While the end is 0 the window bars nobody; it opens with the second store.
+    Atomics.store(this.words, Word.WindowFirst, first);
+    Atomics.store(this.words, Word.WindowEnd, end);
+  }
+
+  closeWindow(): void {
+    Atomics.store(this.words, Word.WindowEnd, 0);
+    this.ring();
+  }
+
+  /** Blocks this thread until no writer is in [first, end). Not for the main thread. */
+  drainBlocking(first: number, end: number): void {
+    Atomics.add(this.words, Word.Waiters, 1);
+    for (;;) {
+      const bell = Atomics.load(this.words, Word.Bell);
+      if (this.isIdle(first, end)) break;
+      Atomics.wait(this.words, Word.Bell, bell);
+    }
+    Atomics.sub(this.words, Word.Waiters, 1);
+  }
+
+  /** Resolves when no writer is in [first, end). */
+  async drain(first: number, end: number): Promise<void> {
+    Atomics.add(this.words, Word.Waiters, 1);
+    await this.untilNot(() => !this.isIdle(first, end));
+    Atomics.sub(this.words, Word.Waiters, 1);
+  }
+
+  private ring(): void {
+    Atomics.add(this.words, Word.Bell, 1);
+    Atomics.notify(this.words, Word.Bell);
+    for (const wake of this.local.splice(0)) wake();
+  }
+
+  /** Looks again after each bell; the bell is read before the look, so that none is missed. */
+  private async untilNot(blocked: () => boolean): Promise<void> {
+    for (;;) {
+      const bell = Atomics.load(this.words, Word.Bell);
+      if (!blocked()) return;
+      if (this.oneThread) {
+        await new Promise<void>((resolve) => this.local.push(resolve));
+      } else {
+        const wait = Atomics.waitAsync(this.words, Word.Bell, bell);
+        if (wait.async) await wait.value;
+      }
+    }
+  }
+
+  // ---- the daemon's side
+
+  /** Changes with every writer that enters the page. */
+  stamp(page: number): number {
+    return Atomics.load(this.stamps, page);
+  }
+
+  suspend(page: number): void {
+    Atomics.store(this.suspended, page, 1);
+  }
+
+  resume(page: number): void {
+    Atomics.store(this.suspended, page, 0);
+    this.ring();
+  }
+
+  // ---- blocks
+
+  /** True once after each change of a state in the block. */
+  takeChanged(block: number): boolean {
+    return Atomics.exchange(this.changedBlocks, block, 0) !== 0;
+  }
+
+  isChanged(block: number): boolean {
+    return Atomics.load(this.changedBlocks, block) !== 0;
+  }
+
+  markChanged(block: number): void {
+    Atomics.store(this.changedBlocks, block, 1);
+  }
+
+  /** A copy of the block's bytes as they go to disk; bytes behind the last region are zero. */
+  copyBlock(block: number): Uint8Array {
+    const bytes = new Uint8Array(REGIONS_PER_BLOCK);
+    const first = block * REGIONS_PER_BLOCK;
+    bytes.set(this.states.subarray(first, Math.min(first + REGIONS_PER_BLOCK, this.count)));
+    return bytes;
+  }
+
+  counts(): StateCounts {
+    const counts = new Array<number>(STATE_COUNT).fill(0);
+    for (let region = 0; region < this.count; region++) {
+      const state = this.states[region]!;
+      counts[state] = counts[state]! + 1;
+    }
+    const [unwritten = 0, clean = 0, dirty = 0, needSync = 0, syncing = 0] = counts;
+    return { unwritten, clean, dirty, needSync, syncing };
+  }
+}
+
+/** Cuts one buffer into consecutive views; int32 ones first, so that they stay aligned. */
+function slicer(buffer: SharedArrayBuffer) {
+  let offset = 0;
+  const take = (bytes: number): number => {
+    offset += bytes;
+    return offset - bytes;
+  };
+  return {
+    int32: (length: number) => new Int32Array(buffer, take(length * 4), length),
+    bytes: (length: number) => new Uint8Array(buffer, take(length), length),
+  };
+}

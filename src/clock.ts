@@ -1,0 +1,19 @@
+/** Time, handed in: the engine runs against the real clock and inside a seeded simulation. */
+export interface Clock {
+  /** Monotonic milliseconds. */
+  now(): number;
+  /** Unix time in milliseconds, with a fraction: what superblocks record. */
+  wallTime(): number;
+  /** Calls `run` once after `delayMs`; returns a function that cancels it. Keeps no process alive. */
+  after(delayMs: number, run: () => void): () => void;
+}
+
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  wallTime: () => performance.timeOrigin + performance.now(),
+  after(delayMs, run) {
+    const timer = setTimeout(run, delayMs);
+    timer.unref();
+    return () => clearTimeout(timer);
+  },
+};
