@@ -1,0 +1,72 @@
+/** Opening the file behind a member: what it is, whether we may have it, and its descriptors. */
+import { constants, statSync } from "node:fs";
+import type { BigIntStats } from "node:fs";
+import { NbdRaidError } from "../errors.ts";
+import type { ErrorCode } from "../errors.ts";
+import { isOnMemoryFileSystem } from "../platform/file-system.ts";
+import { lockImage } from "../platform/lock.ts";
+import type { Unlock } from "../platform/lock.ts";
+import { seekEnd } from "../platform/seek.ts";
+import { closeDescriptor, openDescriptor, statDescriptor } from "./pooled.ts";
+
+export interface OpenFile {
+  readonly descriptor: number;
+  /** Opened O_DSYNC: a write is on stable storage when it returns. Null if read-only. */
+  readonly durableDescriptor: number | null;
+  readonly sizeBytes: number;
+  /** Equal for the same storage, whatever the path. */
+  readonly identity: string;
+  /** On tmpfs or ramfs: nothing waits for a device. */
+  readonly inMemory: boolean;
+  /** To be called before the descriptors are closed. */
+  readonly unlock: Unlock;
+}
+
+const { O_RDONLY, O_RDWR, O_DSYNC, O_EXCL } = constants;
+
+/**
+ * Opens and locks a regular file or a block device. `path` is absolute. Throws an NbdRaidError:
+ * member-not-file, member-unreadable, member-in-use.
+ */
+export async function openFile(path: string, readOnly: boolean): Promise<OpenFile> {
+  const descriptors: number[] = [];
+  try {
+    const expected = statSync(path, { bigint: true });
+    const identity = identityOf(path, expected); // before open, which for some things does things
+    const open = async (flags: number): Promise<number> => {
+      const fd = await openDescriptor(path, flags);
+      descriptors.push(fd);
+      if (identityOf(path, await statDescriptor(fd)) !== identity) {
+        throw new Error("it was replaced while it was opened");
+      }
+      return fd;
+    };
+    // For block devices O_EXCL keeps out of mounted ones, and of md's and dm's.
+    const exclusive = expected.isBlockDevice() ? O_EXCL : 0;
+    const descriptor = await open(readOnly ? O_RDONLY : O_RDWR | exclusive);
+    const durableDescriptor = readOnly ? null : await open(O_RDWR | O_DSYNC);
+    const isFile = expected.isFile();
+    const sizeBytes = isFile ? Number(expected.size) : await seekEnd(descriptor);
+    const inMemory = isFile && isOnMemoryFileSystem(path);
+    const unlock = lockImage(descriptor, path, readOnly); // last: nothing may fail after it
+    if (unlock === null) throw new NbdRaidError("member-in-use", `${path} is in use`);
+    return { descriptor, durableDescriptor, sizeBytes, identity, inMemory, unlock };
+  } catch (error) {
+    await Promise.all(descriptors.map(closeDescriptor));
+    throw openError(path, error);
+  }
+}
+
+function identityOf(path: string, stat: BigIntStats): string {
+  if (stat.isFile()) return `${stat.dev}:${stat.ino}`;
+  if (stat.isBlockDevice()) return `block:${stat.rdev}`;
+  throw new NbdRaidError("member-not-file", `${path} is neither a file nor a block device`);
+}
+
+function openError(path: string, error: unknown): NbdRaidError {
+  if (error instanceof NbdRaidError) return error;
+  const busy = (error as NodeJS.ErrnoException).code === "EBUSY";
+  const code: ErrorCode = busy ? "member-in-use" : "member-unreadable";
+  const reason = error instanceof Error ? error.message : String(error);
+  return new NbdRaidError(code, `cannot open ${path}: ${reason}`, { cause: error });
+}
