@@ -1,0 +1,76 @@
+import { parentPort, workerData } from "node:worker_threads";
+import { Regions } from "../bitmap/regions.ts";
+import { assert } from "../errors.ts";
+import { readFully, writeFully } from "../member/blocking.ts";
+import { MemberError } from "../member/member.ts";
+import { copierOf } from "../raid/copiers.ts";
+import { SyncControl } from "./control.ts";
+import { type SyncCommand, type SyncFailure, type SyncReply, syncRun } from "./engine.ts";
+import type { WorkerMember, WorkerMessage, WorkerOrder } from "./worker-driver.ts";
+
+/**
+ * The sync thread: runs one sync with plain synchronous calls over the members' descriptors, and
+ * ends. The array's thread owns the descriptors and closes them only after this thread is gone.
+ */
+const order = workerData as WorkerOrder;
+const port = parentPort;
+assert(port !== null, "the sync worker runs as a worker thread");
+const control = new SyncControl(order.control);
+const regions = Regions.attach(order.regions);
+const say = (message: WorkerMessage): void => port.postMessage(message);
+
+function perform(command: SyncCommand): SyncReply {
+  switch (command.op) {
+    case "drain":
+      regions.drainBlocking(command.first, command.end);
+      return null;
+    case "read": {
+      const { descriptor, path, dataOffset } = memberOf(command.slot);
+      return attempt("read", () =>
+        readFully(descriptor, path, command.into, dataOffset + command.offset),
+      );
+    }
+    case "write": {
+      const { descriptor, path, dataOffset } = memberOf(command.slot);
+      return attempt("write", () =>
+        writeFully(descriptor, path, command.from, dataOffset + command.offset),
+      );
+    }
+    case "report": {
+      const before = control.answers;
+      say({ type: "failure", slot: command.slot, failure: command.failure });
+      control.awaitAnswerBlocking(before);
+      return null;
+    }
+    case "pause":
+      control.sleepBlocking(command.ms);
+      return null;
+  }
+}
+
+function attempt(kind: "read" | "write", run: () => void): SyncFailure | null {
+  try {
+    run();
+    return null;
+  } catch (error) {
+    if (!(error instanceof MemberError)) throw error;
+    return { kind, noSpace: error.noSpace, message: error.message };
+  }
+}
+
+function memberOf(slot: number): WorkerMember {
+  const member = order.members[slot];
+  assert(member != null, "a slot with a sync role has a member");
+  return member;
+}
+
+const steps = syncRun({
+  ...order.job,
+  regions,
+  control,
+  copy: copierOf(order.level),
+  now: () => performance.now(),
+});
+let step = steps.next();
+while (step.done !== true) step = steps.next(perform(step.value));
+say({ type: "end", outcome: step.value });
