@@ -1,0 +1,66 @@
+/**
+ * `npm run bench`: this server beside others, all measured in turns in one run. Prints Markdown
+ * (or --json) on stdout, progress on stderr.
+ */
+import { tmpdir } from "node:os";
+import { parseArgs } from "node:util";
+import { measurePlace, type Place, type Plan, type Sample } from "./measure.ts";
+import { makeReport, toMarkdown } from "./report.ts";
+import { coldReads } from "./scenarios/cold-reads.ts";
+import { durableWrites } from "./scenarios/durable-writes.ts";
+import { firstPass } from "./scenarios/first-pass.ts";
+import { random4k } from "./scenarios/random-4k.ts";
+import { sequential256k } from "./scenarios/sequential-256k.ts";
+
+const SCENARIOS = [random4k, sequential256k, firstPass, coldReads, durableWrites];
+
+const usage = `npm run bench -- [options]
+  --runs N       how often each measurement is made; the median counts (5)
+  --seconds S    how long each takes (5)
+  --size MIB     of each array (1024)
+  --memory DIR   a folder on a memory file system (/dev/shm); "none" leaves it out
+  --dir DIR      a folder on a real file system (${tmpdir()}); "none" leaves it out
+  --only NAME    one scenario: ${SCENARIOS.map(({ name }) => name).join(", ")}
+  --json         everything, as one document
+`;
+
+async function main(): Promise<void> {
+  const { values: options } = parseArgs({
+    options: {
+      runs: { type: "string", default: "5" },
+      seconds: { type: "string", default: "5" },
+      size: { type: "string", default: "1024" },
+      memory: { type: "string", default: "/dev/shm" },
+      dir: { type: "string", default: tmpdir() },
+      only: { type: "string" },
+      json: { type: "boolean", default: false },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (options.help) {
+    process.stdout.write(usage);
+    return;
+  }
+  const scenarios = SCENARIOS.filter(({ name }) => name === (options.only ?? name));
+  if (scenarios.length === 0) throw new Error(`no scenario is named ${options.only}`);
+  const plan: Plan = {
+    scenarios,
+    runs: Number(options.runs),
+    seconds: Number(options.seconds),
+    sizeMiB: Number(options.size),
+  };
+  const places: Place[] = [
+    { kind: "memory" as const, folder: options.memory },
+    { kind: "disk" as const, folder: options.dir },
+  ].filter(({ folder }) => folder !== "none");
+
+  const samples: Sample[] = [];
+  for (const place of places) samples.push(...(await measurePlace(place, plan)));
+  const method =
+    `Medians of ${plan.runs} interleaved runs, ${plan.seconds} s a measurement, on arrays of ` +
+    `${plan.sizeMiB} MiB, over one connection on a Unix socket.`;
+  const report = makeReport(scenarios, samples, method);
+  console.log(options.json ? JSON.stringify(report, null, 2) : toMarkdown(report));
+}
+
+await main();
