@@ -14,6 +14,8 @@ export interface ServerOptions {
   readonly members?: number;
   /** Usable bytes, as the CLI takes them. */
   readonly size?: string;
+  /** A Unix socket in the server's folder by default. */
+  readonly listen?: string;
   readonly createArgs?: readonly string[];
   readonly serveArgs?: readonly string[];
 }
@@ -25,7 +27,8 @@ export interface ServerOptions {
 export class Server {
   readonly folder: string;
   readonly images: readonly string[];
-  readonly #serveArgs: readonly string[];
+  readonly #options: ServerOptions;
+  #uri: string | null = null;
   #process: { child: ChildProcess; closed: Promise<number | null> } | null = null;
   #stderr = "";
 
@@ -34,7 +37,7 @@ export class Server {
     this.images = Array.from({ length: options.members ?? 2 }, (_, slot) =>
       join(folder, `member-${slot}.img`),
     );
-    this.#serveArgs = options.serveArgs ?? [];
+    this.#options = options;
   }
 
   /** Makes the array, by the CLI; nothing serves it yet. */
@@ -70,8 +73,10 @@ export class Server {
     return join(this.folder, "control.sock");
   }
 
+  /** Where a client reaches it, as the server itself said. */
   get uri(): string {
-    return `nbd+unix:///?socket=${this.socket}`;
+    if (this.#uri === null) throw new Error("the server was never started");
+    return this.#uri;
   }
 
   get pid(): number {
@@ -90,14 +95,19 @@ export class Server {
     members: readonly string[] = this.images,
     args: readonly string[] = [],
   ): Promise<void> {
-    const listen = ["--listen", this.uri, "--control", this.control];
-    const serve = [executable, "serve", ...listen, ...this.#serveArgs, ...args, ...members];
-    const child = spawn(process.execPath, serve, { stdio: ["ignore", "pipe", "pipe"] });
+    const listen = this.#options.listen ?? `nbd+unix:///?socket=${this.socket}`;
+    const where = ["--listen", listen, "--control", this.control];
+    const serve = [executable, "serve", ...where, ...(this.#options.serveArgs ?? []), ...args];
+    const child = spawn(process.execPath, [...serve, ...members], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     this.#process = { child, closed: once(child, "close").then(() => child.exitCode) };
     child.stderr.setEncoding("utf8").on("data", (piece: string) => (this.#stderr += piece));
     const lines = createInterface(child.stdout);
-    const listening = once(lines, "line").then(() => true);
-    if (await Promise.race([listening, once(lines, "close").then(() => false)])) return;
+    const firstLine = once(lines, "line").then(([line]) => line as string);
+    const line = await Promise.race([firstLine, once(lines, "close").then(() => "")]);
+    this.#uri = /^listening on (.*)$/.exec(line)?.[1] ?? null;
+    if (this.#uri !== null) return;
     await this.#process.closed;
     this.#process = null;
     throw new Error(`nbd-raid serve ended before it listened:\n${this.#stderr}`);
