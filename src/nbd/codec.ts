@@ -1,0 +1,154 @@
+/** Bytes to values and back. Pure; the callers check lengths and meanings. */
+import type { Errno } from "../errors.ts";
+import {
+  BlockSize,
+  GREETING_BYTES,
+  GREETING_MAGIC,
+  HandshakeFlag,
+  OPTION_HEADER_BYTES,
+  OPTION_MAGIC,
+  OPTION_REPLY_HEADER_BYTES,
+  OPTION_REPLY_MAGIC,
+  REQUEST_MAGIC,
+  SIMPLE_REPLY_MAGIC,
+  TransmissionFlag,
+} from "./constants.ts";
+import type { BlockDevice } from "./block-device.ts";
+
+/** A transmission request. One object is filled again and again: copy what must last. */
+export interface Request {
+  flags: number;
+  command: number;
+  /** The cookie is opaque and only echoed: two halves, as signed integers. */
+  cookieHigh: number;
+  cookieLow: number;
+  /** Exact below 2^53; larger ones are rounded, and still larger than any device. */
+  offset: number;
+  length: number;
+}
+
+export function emptyRequest(): Request {
+  return { flags: 0, command: 0, cookieHigh: 0, cookieLow: 0, offset: 0, length: 0 };
+}
+
+/** Fills `into` from the 28 bytes at `at`; false if they do not start a request. */
+export function decodeRequest(view: DataView, at: number, into: Request): boolean {
+  if (view.getUint32(at) !== REQUEST_MAGIC) return false;
+  into.flags = view.getUint16(at + 4);
+  into.command = view.getUint16(at + 6);
+  into.cookieHigh = view.getInt32(at + 8);
+  into.cookieLow = view.getInt32(at + 12);
+  into.offset = view.getUint32(at + 16) * 2 ** 32 + view.getUint32(at + 20);
+  into.length = view.getUint32(at + 24);
+  return true;
+}
+
+/** Writes the 16 bytes of a simple reply's header. */
+export function encodeSimpleReply(
+  view: DataView,
+  at: number,
+  request: Request,
+  error: Errno,
+): void {
+  view.setUint32(at, SIMPLE_REPLY_MAGIC);
+  view.setUint32(at + 4, error);
+  view.setInt32(at + 8, request.cookieHigh);
+  view.setInt32(at + 12, request.cookieLow);
+}
+
+/** Replaces the error of a reply header written before. */
+export function encodeReplyError(view: DataView, at: number, error: Errno): void {
+  view.setUint32(at + 4, error);
+}
+
+export function encodeGreeting(): Buffer {
+  const bytes = Buffer.alloc(GREETING_BYTES);
+  writePair(bytes, 0, GREETING_MAGIC);
+  writePair(bytes, 8, OPTION_MAGIC);
+  bytes.writeUInt16BE(HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES, 16);
+  return bytes;
+}
+
+export interface OptionHeader {
+  readonly option: number;
+  readonly length: number;
+}
+
+/** The 16 bytes at `at`, or null if they do not start an option. */
+export function decodeOptionHeader(view: DataView, at: number): OptionHeader | null {
+  const magic =
+    view.getUint32(at) === OPTION_MAGIC[0] && view.getUint32(at + 4) === OPTION_MAGIC[1];
+  if (!magic) return null;
+  return { option: view.getUint32(at + 8), length: view.getUint32(at + OPTION_HEADER_BYTES - 4) };
+}
+
+export function encodeOptionReply(option: number, type: number, data: Uint8Array): Buffer {
+  const bytes = Buffer.alloc(OPTION_REPLY_HEADER_BYTES + data.length);
+  writePair(bytes, 0, OPTION_REPLY_MAGIC);
+  bytes.writeUInt32BE(option, 8);
+  bytes.writeUInt32BE(type, 12);
+  bytes.writeUInt32BE(data.length, 16);
+  bytes.set(data, OPTION_REPLY_HEADER_BYTES);
+  return bytes;
+}
+
+/** The data of NBD_OPT_INFO and NBD_OPT_GO: name length, name, count, that many info types. */
+export function decodeInfoRequest(data: Buffer): { name: Buffer; infos: number[] } | null {
+  if (data.length < 6) return null;
+  const nameLength = data.readUInt32BE(0);
+  if (nameLength > data.length - 6) return null;
+  const countAt = 4 + nameLength;
+  const count = data.readUInt16BE(countAt);
+  if (data.length !== countAt + 2 + 2 * count) return null;
+  const infos = Array.from({ length: count }, (_, i) => data.readUInt16BE(countAt + 2 + 2 * i));
+  return { name: data.subarray(4, countAt), infos };
+}
+
+/** The data of NBD_REP_SERVER. */
+export function encodeListEntry(name: string, description: string): Buffer {
+  const nameBytes = Buffer.from(name);
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(nameBytes.length);
+  return Buffer.concat([length, nameBytes, Buffer.from(description)]);
+}
+
+/** Size and transmission flags, as in NBD_INFO_EXPORT and the reply to NBD_OPT_EXPORT_NAME. */
+export function encodeExport(device: BlockDevice): Buffer {
+  const bytes = Buffer.alloc(10);
+  bytes.writeBigUInt64BE(BigInt(device.sizeBytes), 0);
+  bytes.writeUInt16BE(transmissionFlags(device), 8);
+  return bytes;
+}
+
+export function encodeBlockSize(): Buffer {
+  const bytes = Buffer.alloc(12);
+  bytes.writeUInt32BE(BlockSize.MINIMUM, 0);
+  bytes.writeUInt32BE(BlockSize.PREFERRED, 4);
+  bytes.writeUInt32BE(BlockSize.PAYLOAD_MAX, 8);
+  return bytes;
+}
+
+/** The data of NBD_REP_INFO: `type` (see {@link Info}) and its body. */
+export function encodeInfo(type: number, body: Uint8Array): Buffer {
+  const head = Buffer.alloc(2);
+  head.writeUInt16BE(type);
+  return Buffer.concat([head, body]);
+}
+
+function transmissionFlags(device: BlockDevice): number {
+  return (
+    TransmissionFlag.HAS_FLAGS |
+    (device.readOnly ? TransmissionFlag.READ_ONLY : 0) |
+    TransmissionFlag.SEND_FLUSH |
+    TransmissionFlag.SEND_FUA |
+    TransmissionFlag.SEND_TRIM |
+    TransmissionFlag.SEND_WRITE_ZEROES |
+    TransmissionFlag.CAN_MULTI_CONN |
+    TransmissionFlag.SEND_CACHE
+  );
+}
+
+function writePair(bytes: Buffer, at: number, [high, low]: readonly [number, number]): void {
+  bytes.writeUInt32BE(high, at);
+  bytes.writeUInt32BE(low, at + 4);
+}

@@ -1,0 +1,167 @@
+/** The socket below a session: reads into its buffers, writes its replies, times it out. */
+import net from "node:net";
+import type { Logger } from "pino";
+import type { Limits } from "./limits.ts";
+import { Session, type SessionContext } from "./session.ts";
+
+/** Timers are handed in. */
+export interface Timers {
+  setTimeout(callback: () => void, ms: number): NodeJS.Timeout;
+  clearTimeout(timer: NodeJS.Timeout): void;
+}
+
+export interface ConnectionContext {
+  readonly exports: SessionContext["exports"];
+  readonly pool: SessionContext["pool"];
+  readonly onDeviceError: SessionContext["onDeviceError"];
+  readonly limits: Limits;
+  readonly timers: Timers;
+  readonly logger: Logger;
+  /** Called with the descriptor of each Unix socket, to enlarge its buffers. */
+  readonly tuneSocket: (fd: number) => void;
+}
+
+/** As `connections` of the status document. */
+export interface ConnectionStatus {
+  export: string;
+  peer: string;
+  tls: boolean;
+  inFlight: number;
+  readBytes: number;
+  writtenBytes: number;
+}
+
+/** The part of Node's stream handle that is used; it has no public type. */
+interface Handle {
+  readonly fd: number;
+}
+
+/** After the goodbye a client gets this long to hang up: closing at once could lose replies. */
+const LINGER_MS = 500;
+const KEEP_ALIVE_MS = 60_000;
+
+export class Connection {
+  /** Resolves when the socket is closed and the device has finished what was asked of it. */
+  readonly done: Promise<void>;
+  readonly peer: string;
+  readonly #socket: net.Socket;
+  readonly #session: Session;
+  readonly #context: ConnectionContext;
+  #timer: NodeJS.Timeout;
+
+  /** Takes over the handle of `accepted`, which must be paused. */
+  constructor(accepted: net.Socket, context: ConnectionContext) {
+    this.#context = context;
+    const { localAddress, remoteAddress, remotePort } = accepted;
+    const isTcp = localAddress !== undefined;
+    this.peer = isTcp ? `${remoteAddress}:${remotePort}` : "unix";
+    let onDone = () => {};
+    this.done = new Promise((resolve) => (onDone = resolve));
+    this.#session = new Session(this.#transport(), {
+      exports: context.exports,
+      pool: context.pool,
+      limits: context.limits,
+      onDeviceError: context.onDeviceError,
+      onNegotiated: () => context.timers.clearTimeout(this.#timer),
+      onDone,
+    });
+    const handle = detachHandle(accepted);
+    this.#socket = this.#wrap(handle);
+    this.#timer = this.#destroyAfter(context.limits.handshakeMs, "handshake timed out");
+    if (isTcp) this.#socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+    else context.tuneSocket(handle.fd);
+    this.#session.start();
+  }
+
+  /** Null while the client negotiates. */
+  status(): ConnectionStatus | null {
+    const transmission = this.#session.transmission;
+    if (transmission === null) return null;
+    const { exported, inFlight, readBytes, writtenBytes } = transmission;
+    return {
+      export: exported.name,
+      peer: this.peer,
+      tls: false,
+      inFlight,
+      readBytes,
+      writtenBytes,
+    };
+  }
+
+  /** Answers what is in flight and closes; see {@link done}. */
+  shutDown(): void {
+    this.#session.shutDown();
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** Reads land where the session wants them, without a stream's buffering. */
+  #wrap(handle: Handle): net.Socket {
+    const session = this.#session;
+    const options = {
+      handle,
+      allowHalfOpen: true,
+      onread: {
+        buffer: () => session.landing(),
+        callback: (bytes: number) => {
+          session.received(bytes);
+          return true;
+        },
+      },
+    };
+    const socket = new net.Socket(options);
+    socket.on("end", () => session.inputEnded());
+    socket.on("error", (error) =>
+      this.#context.logger.debug({ peer: this.peer, err: error }, "connection lost"),
+    );
+    socket.on("close", () => {
+      this.#context.timers.clearTimeout(this.#timer);
+      session.closed();
+    });
+    return socket;
+  }
+
+  #transport() {
+    return {
+      send: (chunks: readonly Uint8Array[], sent: () => void) => this.#send(chunks, sent),
+      pause: () => void this.#socket.pause(),
+      resume: () => void this.#socket.resume(),
+      end: (reason: string) => this.#part(reason),
+    };
+  }
+
+  #send(chunks: readonly Uint8Array[], sent: () => void): void {
+    const last = chunks.length - 1;
+    if (last > 0) this.#socket.cork();
+    chunks.forEach((chunk, index) => this.#socket.write(chunk, index === last ? sent : undefined));
+    if (last > 0) this.#socket.uncork();
+  }
+
+  #part(reason: string): void {
+    const { logger, timers } = this.#context;
+    logger.debug({ peer: this.peer, reason }, "connection ends");
+    timers.clearTimeout(this.#timer);
+    this.#timer = this.#destroyAfter(LINGER_MS, "the client does not hang up");
+    this.#socket.end();
+  }
+
+  #destroyAfter(ms: number, reason: string): NodeJS.Timeout {
+    const { logger, timers } = this.#context;
+    return timers.setTimeout(() => {
+      logger.debug({ peer: this.peer, reason }, "connection dropped");
+      this.#socket.destroy();
+    }, ms);
+  }
+}
+
+/** Leaves `accepted` empty: its handle has one owner, and the listener counts it as gone. */
+function detachHandle(accepted: net.Socket): Handle {
+  const owner = accepted as unknown as { _handle: Handle | null };
+  const handle = owner._handle;
+  if (handle === null) throw new Error("an accepted socket has a handle");
+  owner._handle = null;
+  accepted.destroy();
+  return handle;
+}

@@ -1,0 +1,115 @@
+/** Listening sockets: TCP, Unix, and those inherited by LISTEN_FDS. */
+import { lstatSync, renameSync, type Stats, unlinkSync } from "node:fs";
+import net from "node:net";
+import { NbdRaidError } from "../errors.ts";
+import { formatUri, type Address } from "./uri.ts";
+
+export interface Listener {
+  /** Where it really listens: port 0 became a number. */
+  readonly address: Address;
+  /** Accepts no more. Connections that were accepted live on. */
+  close(): void;
+}
+
+type OnAccept = (accepted: net.Socket) => void;
+
+/** The first inherited descriptor (sd_listen_fds(3)). */
+const LISTEN_FDS_START = 3;
+/** Longer ones do not fit a sockaddr_un. */
+const SOCKET_PATH_BYTES_MAX = 107;
+
+/** The descriptors of sockets handed to this process by its starter: LISTEN_FDS, LISTEN_PID. */
+export function inheritedDescriptors(env: NodeJS.ProcessEnv, pid: number): number[] {
+  if (env["LISTEN_PID"] !== String(pid)) return [];
+  const count = Number(env["LISTEN_FDS"]);
+  if (!Number.isInteger(count) || count < 1) return [];
+  return Array.from({ length: count }, (_, i) => LISTEN_FDS_START + i);
+}
+
+/** Throws "address-in-use" or "address-invalid". A socket file nobody listens on is replaced. */
+export async function listenAt(address: Address, onAccept: OnAccept): Promise<Listener> {
+  return address.kind === "tcp" ? listenTcp(address, onAccept) : listenUnix(address, onAccept);
+}
+
+/** Takes over a listening socket; it is closed with the listener. Throws "address-invalid". */
+export async function listenDescriptor(fd: number, onAccept: OnAccept): Promise<Listener> {
+  const server = await bind({ fd }, `descriptor ${fd}`, onAccept);
+  return { address: boundAddress(server), close: () => void server.close() };
+}
+
+async function listenTcp(
+  address: Address & { kind: "tcp" },
+  onAccept: OnAccept,
+): Promise<Listener> {
+  const { host, port } = address;
+  const server = await bind({ host, port }, formatUri(address), onAccept);
+  return { address: boundAddress(server), close: () => void server.close() };
+}
+
+async function listenUnix(
+  address: Address & { kind: "unix" },
+  onAccept: OnAccept,
+): Promise<Listener> {
+  const { path } = address;
+  if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) {
+    throw new NbdRaidError("address-invalid", `socket path too long: ${path}`);
+  }
+  await removeStaleSocket(path);
+  const server = await bind({ path }, formatUri(address), onAccept);
+  const made = lstatSync(path);
+  return { address, close: () => closeUnix(server, path, made) };
+}
+
+async function removeStaleSocket(path: string): Promise<void> {
+  if (statOf(path)?.isSocket() !== true) return;
+  if (!(await refusesConnections(path))) return;
+  unlinkSync(path);
+}
+
+function refusesConnections(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = net.connect({ path });
+    probe.once("connect", () => resolve(false));
+    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
+    probe.once("connect", () => probe.destroy());
+  });
+}
+
+/** Closing unlinks the path whatever is there by now: a socket of others is held aside. */
+function closeUnix(server: net.Server, path: string, made: Stats): void {
+  const found = statOf(path);
+  const foreign = found !== null && (found.ino !== made.ino || found.dev !== made.dev);
+  const aside = `${path}.${process.pid}`;
+  if (foreign) renameSync(path, aside);
+  server.close();
+  if (foreign) renameSync(aside, path);
+}
+
+function statOf(path: string): Stats | null {
+  return lstatSync(path, { throwIfNoEntry: false }) ?? null;
+}
+
+function bind(options: net.ListenOptions & { fd?: number }, name: string, onAccept: OnAccept) {
+  return new Promise<net.Server>((resolve, reject) => {
+    const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, onAccept);
+    const onError = (error: NodeJS.ErrnoException) => reject(listenError(error, name));
+    server.once("error", onError);
+    server.listen(options, () => {
+      server.off("error", onError);
+      resolve(server);
+    });
+  });
+}
+
+function listenError(error: NodeJS.ErrnoException, name: string): NbdRaidError {
+  const code = error.code === "EADDRINUSE" ? "address-in-use" : "address-invalid";
+  return new NbdRaidError(code, `cannot listen on ${name}: ${error.message}`, { cause: error });
+}
+
+function boundAddress(server: net.Server): Address {
+  const bound = server.address();
+  if (bound !== null && typeof bound === "object") {
+    return { kind: "tcp", host: bound.address, port: bound.port };
+  }
+  return { kind: "unix", path: bound ?? "" };
+}

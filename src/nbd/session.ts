@@ -1,0 +1,192 @@
+/**
+ * One client from greeting to goodbye, without its socket: bytes come in by {@link Session.landing}
+ * and {@link Session.received}, replies leave by the transport. The phases parse; this decides
+ * when to parse, when to stop reading, and when to part.
+ */
+import type { Export } from "./block-device.ts";
+import { Handshake } from "./handshake.ts";
+import type { Limits } from "./limits.ts";
+import { ReceiveBuffer } from "./receive-buffer.ts";
+import { ReplyQueue, type Send } from "./reply-queue.ts";
+import { SlabAccount, type SlabPool } from "./slab.ts";
+import { Transmission, type TransmissionContext } from "./transmission.ts";
+
+/** What a session needs of the socket below it. */
+export interface Transport {
+  readonly send: Send;
+  /** Deliver nothing until `resume`; bytes already on their way may still come. */
+  pause(): void;
+  resume(): void;
+  /** Everything was sent: say goodbye. `reason` is for the log. */
+  end(reason: string): void;
+}
+
+export interface SessionContext {
+  readonly exports: readonly Export[];
+  readonly pool: SlabPool;
+  readonly limits: Limits;
+  readonly onDeviceError: TransmissionContext["onDeviceError"];
+  /** An export was chosen. */
+  readonly onNegotiated: () => void;
+  /** The transport is gone and the device has finished all that this client asked for. */
+  readonly onDone: () => void;
+}
+
+const HANDSHAKE_SLAB_BYTES = 16 * 2 ** 10;
+const TRANSMISSION_SLAB_BYTES = 2 ** 20;
+
+export class Session {
+  readonly #context: SessionContext;
+  readonly #transport: Transport;
+  readonly #account: SlabAccount;
+  readonly #input: ReceiveBuffer;
+  readonly #replies: ReplyQueue;
+  #phase: Handshake | Transmission;
+  #ending: string | null = null;
+  #inputEnded = false;
+  #parted = false;
+  #shuttingDown = false;
+  #paused = false;
+  #closed = false;
+  #turnPending = false;
+
+  constructor(transport: Transport, context: SessionContext) {
+    this.#context = context;
+    this.#transport = transport;
+    this.#account = new SlabAccount(context.pool);
+    this.#input = new ReceiveBuffer(this.#account, HANDSHAKE_SLAB_BYTES);
+    const send: Send = (chunks, sent) => transport.send(chunks, sent);
+    this.#replies = new ReplyQueue(this.#account, send, () => this.#advance());
+    this.#phase = new Handshake(context.exports, (bytes) => this.#replies.put(bytes));
+  }
+
+  /** Greets the client. */
+  start(): void {
+    this.#replies.flush();
+  }
+
+  /** Null while the client negotiates. */
+  get transmission(): Transmission | null {
+    return this.#phase instanceof Transmission ? this.#phase : null;
+  }
+
+  /** Buffer memory held for this client. */
+  get heldBytes(): number {
+    return this.#account.heldBytes;
+  }
+
+  /** Where the next bytes must land; asked for before each read. */
+  landing(): Uint8Array {
+    return this.#input.landing();
+  }
+
+  /** `bytes` have arrived at the last landing. */
+  received(bytes: number): void {
+    this.#input.received(bytes);
+    this.#advance();
+  }
+
+  /** The client sends no more: what it asked for is still answered. */
+  inputEnded(): void {
+    this.#inputEnded = true;
+    this.#advance();
+  }
+
+  /** Finishes and answers what is in flight, refuses the rest, and parts. */
+  shutDown(): void {
+    this.#shuttingDown = true;
+    this.transmission?.shutDown();
+    this.#advance();
+  }
+
+  /** The transport is gone, for whatever reason: nothing can be received or sent any more. */
+  closed(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#end("closed");
+    this.#input.release();
+    this.#finishIfDone();
+  }
+
+  /** Parses what can be, sends what is ready. Called whenever either may have changed. */
+  #advance(): void {
+    if (!this.#closed) this.#parse();
+    this.#replies.flush();
+    if (this.#closed) return this.#finishIfDone();
+    this.#control();
+    this.#partIfDone();
+  }
+
+  #parse(): void {
+    if (this.#ending !== null) return;
+    if (this.#phase instanceof Handshake) this.#negotiate(this.#phase);
+    if (this.#phase instanceof Transmission) this.#transmit(this.#phase);
+    if (this.#inputEnded && !this.#stalled) this.#end("end of input");
+  }
+
+  #transmit(transmission: Transmission): void {
+    while (transmission.step(this.#input));
+    if (transmission.over !== null) this.#end(transmission.over);
+  }
+
+  /** True while received requests or options wait for replies to leave. */
+  get #stalled(): boolean {
+    return this.#phase instanceof Handshake ? !this.#replies.idle : this.#phase.stalled;
+  }
+
+  /** One option at a time: a client waits for the reply, so what is pipelined can wait too. */
+  #negotiate(handshake: Handshake): void {
+    while (this.#replies.idle && handshake.step(this.#input));
+    const { outcome } = handshake;
+    if (outcome === null) return;
+    if ("close" in outcome) return this.#end(outcome.close);
+    this.#input.resize(TRANSMISSION_SLAB_BYTES);
+    this.#phase = new Transmission(outcome.chosen, {
+      account: this.#account,
+      replies: this.#replies,
+      limits: this.#context.limits,
+      onLateReply: () => this.#turn(),
+      onDeviceError: this.#context.onDeviceError,
+    });
+    this.#context.onNegotiated();
+  }
+
+  /** Replies that become ready in one turn of the event loop leave together. */
+  #turn(): void {
+    if (this.#turnPending) return;
+    this.#turnPending = true;
+    setImmediate(() => {
+      this.#turnPending = false;
+      this.#advance();
+    });
+  }
+
+  /** Bytes that still come are dropped. */
+  #end(reason: string): void {
+    if (this.#ending !== null) return;
+    this.#ending = reason;
+    this.#input.skip(Infinity);
+  }
+
+  /** Stops reading at a limit, and goes on after. */
+  #control(): void {
+    const pause = this.#ending === null && this.#stalled;
+    if (pause === this.#paused) return;
+    this.#paused = pause;
+    if (pause) this.#transport.pause();
+    else this.#transport.resume();
+  }
+
+  #partIfDone(): void {
+    if (this.#ending === null && !this.#shuttingDown) return;
+    if (this.#parted || (this.transmission?.inFlight ?? 0) > 0 || !this.#replies.idle) return;
+    this.#parted = true;
+    const reason = this.#ending ?? "shutting down";
+    this.#end(reason);
+    this.#transport.end(reason);
+  }
+
+  #finishIfDone(): void {
+    if ((this.transmission?.inFlight ?? 0) === 0) this.#context.onDone();
+  }
+}
