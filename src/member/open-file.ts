@@ -52,7 +52,7 @@ export async function openFile(path: string, readOnly: boolean): Promise<OpenFil
     if (unlock === null) throw new NbdRaidError("member-in-use", `${path} is in use`);
     return { descriptor, durableDescriptor, sizeBytes, identity, inMemory, unlock };
   } catch (error) {
-    await Promise.all(descriptors.map(closeDescriptor));
+    await Promise.all(descriptors.map((fd) => closeDescriptor(fd)));
     throw openError(path, error);
   }
 }
