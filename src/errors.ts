@@ -73,8 +73,11 @@ export const CATALOGUE = {
   "address-in-use": { errno: Errno.EINVAL, remedy: "choose another with --listen" },
   "address-invalid": { errno: Errno.EINVAL, remedy: "nbd://HOST:PORT or nbd+unix:///?socket=PATH" },
   "control-in-use": { errno: Errno.EINVAL, remedy: "another server has it; choose with --control" },
+  "control-denied": { errno: Errno.EPERM, remedy: "run it as the user that runs the server" },
   "no-server": { errno: Errno.EINVAL, remedy: "start one with nbd-raid serve, or use --control" },
   "config-invalid": { errno: Errno.EINVAL, remedy: "correct the file" },
+  // the program itself
+  internal: { errno: Errno.EIO, remedy: "a bug: report it with what the server logged" },
 } as const satisfies Record<string, CatalogueEntry>;
 
 export type ErrorCode = keyof typeof CATALOGUE;

@@ -1,0 +1,112 @@
+import { type IncomingMessage, request } from "node:http";
+import { text } from "node:stream/consumers";
+import { CATALOGUE, type ErrorCode, NbdRaidError } from "../errors.ts";
+import type { ArraySettings, ArrayStatus } from "../array/status.ts";
+import type { ErrorDocument, StatusDocument } from "./api.ts";
+import { waitForExit } from "./process.ts";
+
+/**
+ * The control API of a running server, typed. Every call throws what the server threw, by its
+ * code; "no-server" if nobody answers at the path. `wait` and `stop` take as long as they take.
+ */
+export class ControlClient {
+  readonly #path: string;
+
+  /** `path` is the server's control socket. */
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** All arrays and connections, or those of one array. */
+  status(array?: string): Promise<StatusDocument> {
+    const query = array === undefined ? "" : `?array=${encodeURIComponent(array)}`;
+    return this.#call("GET", `/v1/status${query}`);
+  }
+
+  /** As the array is afterwards. `member` is an absolute path or a slot number, here and below. */
+  fail(array: string, member: string): Promise<ArrayStatus> {
+    return this.#call("POST", arrayUrl(array, "fail"), { member });
+  }
+
+  remove(array: string, member: string): Promise<ArrayStatus> {
+    return this.#call("POST", arrayUrl(array, "remove"), { member });
+  }
+
+  reAdd(array: string, member: string): Promise<ArrayStatus> {
+    return this.#call("POST", arrayUrl(array, "re-add"), { member });
+  }
+
+  add(array: string, member: string, options: { writeMostly: boolean }): Promise<ArrayStatus> {
+    return this.#call("POST", arrayUrl(array, "add"), { member, ...options });
+  }
+
+  setWriteMostly(array: string, member: string, writeMostly: boolean): Promise<ArrayStatus> {
+    return this.#call("POST", arrayUrl(array, "write-mostly"), { member, writeMostly });
+  }
+
+  async set(array: string, settings: Partial<ArraySettings>): Promise<void> {
+    await this.#call("PATCH", arrayUrl(array, "settings"), settings);
+  }
+
+  /** Resolves when no sync runs or is pending and none could; rejects if the last one failed. */
+  async wait(array: string): Promise<void> {
+    await this.#call("POST", arrayUrl(array, "wait"));
+  }
+
+  /** Resolves when the arrays are marked clean and the server's process is gone. */
+  async stop(): Promise<void> {
+    const { pid } = await this.#call<{ pid: number }>("POST", "/v1/stop");
+    await waitForExit(pid);
+  }
+
+  async #call<Reply>(method: string, url: string, body?: object): Promise<Reply> {
+    const response = await this.#send(method, url, body === undefined ? "" : JSON.stringify(body));
+    const received = await text(response).catch((error: Error) => {
+      throw this.#unreachable(error);
+    });
+    const document = this.#parse(received);
+    if ((response.statusCode ?? 500) >= 400) throw asThrown(document as ErrorDocument);
+    return document as Reply;
+  }
+
+  #parse(received: string): unknown {
+    try {
+      return JSON.parse(received);
+    } catch (error) {
+      throw this.#unreachable(new Error("what answers is no nbd-raid server", { cause: error }));
+    }
+  }
+
+  #send(method: string, path: string, body: string): Promise<IncomingMessage> {
+    const headers = body === "" ? {} : { "content-type": "application/json" };
+    return new Promise((resolve, reject) => {
+      request({ socketPath: this.#path, method, path, headers, agent: false })
+        .once("response", resolve)
+        .once("error", (error) => reject(this.#unreachable(error)))
+        .end(body);
+    });
+  }
+
+  #unreachable(error: NodeJS.ErrnoException): NbdRaidError {
+    const [code, message] = UNREACHABLE[error.code ?? ""] ?? ["no-server", error.message];
+    return new NbdRaidError(code, `${message} (${this.#path})`, { cause: error });
+  }
+}
+
+const UNREACHABLE: Record<string, [ErrorCode, string]> = {
+  ENOENT: ["no-server", "no server is running"],
+  ECONNREFUSED: ["no-server", "no server is running"],
+  ECONNRESET: ["no-server", "the server ended before it answered"],
+  EACCES: ["control-denied", "the control socket may not be opened"],
+};
+
+function arrayUrl(array: string, verb: string): string {
+  return `/v1/arrays/${encodeURIComponent(array)}/${verb}`;
+}
+
+function asThrown({ code, message }: ErrorDocument): NbdRaidError {
+  return new NbdRaidError(
+    Object.hasOwn(CATALOGUE, code) ? (code as ErrorCode) : "internal",
+    message,
+  );
+}
