@@ -34,7 +34,7 @@ assert h.pread(12, 8192) == b"other client"
 const refusals: [name: string, script: string][] = [
   ["a read past the end", "refused([errno.EINVAL], h.pread, 512, size)"],
   ["a read across the end", "refused([errno.EINVAL], h.pread, 1024, size - 512)"],
-  ["a read at the last offset there is", "refused([errno.EINVAL], h.pread, 512, 2**63 - 1)"],
+  ["a read at the largest offset", "refused([errno.EINVAL], h.pread, 512, 2**63 - 1)"],
   ["a write past the end", "refused([errno.ENOSPC], h.pwrite, bytes(512), size)"],
   ["a write across the end", "refused([errno.ENOSPC], h.pwrite, bytes(1024), size - 512)"],
   ["a trim across the end", "refused([errno.EINVAL], h.trim, 1024, size - 512)"],
@@ -45,7 +45,7 @@ const refusals: [name: string, script: string][] = [
   ["an unknown flag on a flush", "refused([errno.EINVAL], h.flush, flags=1 << 15)"],
   ["an unknown flag on a trim", "refused([errno.EINVAL], h.trim, 512, 0, flags=1 << 15)"],
   ["DF without structured replies", "refused([errno.EINVAL], h.pread, 512, 0, flags=4)"],
-  ["FAST_ZERO, which is not offered", "refused([errno.EINVAL], h.zero, 512, 0, flags=16)"],
+  ["FAST_ZERO without an offer", "refused([errno.EINVAL], h.zero, 512, 0, flags=16)"],
   [
     "a read above the largest block",
     "refused([errno.EINVAL, errno.EOVERFLOW], h.pread, 33 << 20, 0)",
