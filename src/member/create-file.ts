@@ -48,7 +48,7 @@ async function fill(file: FileHandle, sizeBytes: number, allocatedBytes: number)
 }
 
 /** A file's name is its folder's data. */
-async function syncFolder(path: string): Promise<void> {
+export async function syncFolder(path: string): Promise<void> {
   const folder = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
     await folder.sync();

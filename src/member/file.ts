@@ -20,8 +20,8 @@ const MEMORY_INLINE_MAX = 1024 * 1024;
 const PREFETCH_MAX = 64 * 1024 * 1024;
 
 /**
- * A member that is an image file or a block device. It is locked while open: exclusively, or
- * against writers only if it is read-only.
+ * A member that is an image file or a block device. It is locked while open (exclusively, or
+ * against writers only if it is read-only), unless it is only looked at.
  */
 export class FileMember implements Member {
   readonly path: string;
@@ -54,6 +54,15 @@ export class FileMember implements Member {
     const absolute = absolutePath(path);
     const file = await openFile(absolute, options.readOnly);
     return new FileMember(absolute, options.readOnly, file);
+  }
+
+  /**
+   * Opens it to be looked at, also while another program has it locked: what is read may change
+   * from one read to the next. Throws an NbdRaidError: member-unreadable, member-not-file.
+   */
+  static async openUnlocked(path: string): Promise<FileMember> {
+    const absolute = absolutePath(path);
+    return new FileMember(absolute, true, await openFile(absolute, true, true));
   }
 
   tryRead(into: Uint8Array, offset: number): boolean {

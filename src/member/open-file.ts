@@ -25,10 +25,14 @@ export interface OpenFile {
 const { O_RDONLY, O_RDWR, O_DSYNC, O_EXCL } = constants;
 
 /**
- * Opens and locks a regular file or a block device. `path` is absolute. Throws an NbdRaidError:
- * member-not-file, member-unreadable, member-in-use.
+ * Opens and locks a regular file or a block device; with `unlocked` only opens it. `path` is
+ * absolute. Throws an NbdRaidError: member-not-file, member-unreadable, member-in-use.
  */
-export async function openFile(path: string, readOnly: boolean): Promise<OpenFile> {
+export async function openFile(
+  path: string,
+  readOnly: boolean,
+  unlocked = false,
+): Promise<OpenFile> {
   const descriptors: number[] = [];
   try {
     const expected = statSync(path, { bigint: true });
@@ -48,7 +52,8 @@ export async function openFile(path: string, readOnly: boolean): Promise<OpenFil
     const isFile = expected.isFile();
     const sizeBytes = isFile ? Number(expected.size) : await seekEnd(descriptor);
     const inMemory = isFile && isOnMemoryFileSystem(path);
-    const unlock = lockImage(descriptor, path, readOnly); // last: nothing may fail after it
+    // Last: nothing may fail after it.
+    const unlock = unlocked ? () => undefined : lockImage(descriptor, path, readOnly);
     if (unlock === null) throw new NbdRaidError("member-in-use", `${path} is in use`);
     return { descriptor, durableDescriptor, sizeBytes, identity, inMemory, unlock };
   } catch (error) {
@@ -57,7 +62,8 @@ export async function openFile(path: string, readOnly: boolean): Promise<OpenFil
   }
 }
 
-function identityOf(path: string, stat: BigIntStats): string {
+/** Equal for the same storage. Throws member-not-file for what cannot be a member. */
+export function identityOf(path: string, stat: BigIntStats): string {
   if (stat.isFile()) return `${stat.dev}:${stat.ino}`;
   if (stat.isBlockDevice()) return `block:${stat.rdev}`;
   throw new NbdRaidError("member-not-file", `${path} is neither a file nor a block device`);

@@ -15,7 +15,7 @@ import {
   writeFields,
 } from "./fields.ts";
 import { readKnownZeroRecord, writeKnownZeroRecord, type KnownZeroRecord } from "./known-zero.ts";
-import { BITMAP_HEADER_BYTES, regionCount } from "./layout.ts";
+import { BITMAP_HEADER_BYTES, regionBytesFor, regionCount } from "./layout.ts";
 
 /** Bits of `state`. */
 export const BITMAP_STALE = 0x2;
@@ -50,6 +50,7 @@ const VERSION_LOCKLESS = 6;
 const FIELDS_END = 256;
 /** What the kernel takes for `sectors_reserved` 0: the rest of a 4096-byte block. */
 const SECTORS_RESERVED_DEFAULT = 6;
+const HEADER_SECTORS = BITMAP_HEADER_BYTES / 512;
 
 const magic = u32(0);
 const version = u32(4);
@@ -101,6 +102,20 @@ export function decodeBitmapSuperblock(bytes: Uint8Array, path: string): BitmapS
   // mdadm writes placeholders with FIRST_USE, among them a region size in bytes.
   if ((fields.state & BITMAP_FIRST_USE) === 0) checkGeometry(fields, path);
   return { ...fields, knownZero: readKnownZeroRecord(bytes) };
+}
+
+/** Null unless the bitmap is yet to be initialised: then the state of all regions. */
+export function firstUseState({ state }: BitmapSuperblock): "unwritten" | "clean" | null {
+  if ((state & BITMAP_FIRST_USE) === 0) return null;
+  return (state & BITMAP_CLEAN) === 0 ? "unwritten" : "clean";
+}
+
+/** Bytes of a region, also where the bitmap leaves it to its first user. */
+export function regionBytesOf(superblock: BitmapSuperblock): number {
+  if (firstUseState(superblock) === null) return superblock.regionSectors * 512;
+  const reserved = superblock.sectorsReserved || HEADER_SECTORS + SECTORS_RESERVED_DEFAULT;
+  // One sector of states at least, or no region would be large enough.
+  return regionBytesFor(superblock.syncSizeSectors * 512, Math.max(reserved, HEADER_SECTORS + 1));
 }
 
 function checkVersion(found: number, path: string): void {

@@ -73,6 +73,12 @@ export function planLayout(request: LayoutRequest): MemberLayout {
   };
 }
 
+/** `bytes` or a little more: what an array uses of a member is a whole number of units. */
+export function roundUpToUnit(bytes: number, level: LevelName, chunkBytes: number | null): number {
+  const unitBytes = unitSectors(level, chunkBytes) * 512;
+  return Math.ceil(bytes / unitBytes) * unitBytes;
+}
+
 /** The length of a member that has `usableBytes` behind its data offset. */
 export function deviceBytesFor(usableBytes: number, chunkBytes: number | null): number {
   const usable = Math.ceil(usableBytes / 512);

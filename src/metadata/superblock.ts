@@ -168,6 +168,15 @@ export function encodeSuperblock(superblock: Superblock): Uint8Array {
 }
 
 /**
+ * The sector where the superblock that `bytes` start with belongs (of any version 1), or null:
+ * there is none. It may be damaged.
+ */
+export function superblockSector(bytes: Uint8Array): number | null {
+  const view = viewOf(bytes);
+  return magic.read(view) === MAGIC ? superOffset.read(view) : null;
+}
+
+/**
  * `bytes` are the {@link SUPERBLOCK_BYTES} at {@link SUPERBLOCK_OFFSET_BYTES} of the member at
  * `path`, which is `memberSectors` long.
  *
