@@ -34,6 +34,8 @@ export class SimulatedDisk {
   readonly #media: Uint8Array;
   /** By sector: the versions newer than the media, in the order they took effect. */
   readonly #unsynced: Map<number, Version[]>;
+  /** Sectors that a failed sync left different in the cache and on the media. */
+  readonly #lost: Set<number>;
   readonly #inFlight = new Set<DiskWrite>();
   #now = 0;
   #usedUp = false;
@@ -45,6 +47,7 @@ export class SimulatedDisk {
     this.#media = state?.media ?? new Uint8Array(sizeBytes);
     this.#cache = state?.cache ?? Buffer.alloc(sizeBytes);
     this.#unsynced = state?.unsynced ?? new Map<number, Version[]>();
+    this.#lost = state?.lost ?? new Set<number>();
   }
 
   /** True after a cut or a kill: nothing happens on this disk any more. */
@@ -117,6 +120,7 @@ export class SimulatedDisk {
       const kept = pick(random, [this.#stored(sector), ...covered.map(({ bytes }) => bytes)]);
       this.#stored(sector).set(kept);
       if (!this.#unsynced.has(sector) && random() < 0.5) this.#cached(sector).set(kept);
+      else this.#lost.add(sector);
     }
   }
 
@@ -142,12 +146,10 @@ export class SimulatedDisk {
     }
     this.#usedUp = true;
     for (const [sector, list] of candidates) this.#stored(sector).set(choose(random, list));
-    this.#cache.set(this.#media);
-    return new SimulatedDisk(this.sizeBytes, {
-      media: this.#media,
-      cache: this.#cache,
-      unsynced: new Map(),
-    });
+    for (const sector of [...candidates.keys(), ...this.#lost]) {
+      this.#cached(sector).set(this.#stored(sector));
+    }
+    return this.#after(new Map(), new Set());
   }
 
   /** The process dies now: the cache lives on, and of a write in flight any sectors are in it. */
@@ -159,7 +161,12 @@ export class SimulatedDisk {
     this.#usedUp = true;
     const unsynced = this.#unsynced;
     for (const { write } of [...unsynced.values()].flat()) write.completedAt = 0; // due to any sync
-    return new SimulatedDisk(this.sizeBytes, { media: this.#media, cache: this.#cache, unsynced });
+    return this.#after(unsynced, this.#lost);
+  }
+
+  #after(unsynced: Map<number, Version[]>, lost: Set<number>): SimulatedDisk {
+    const [media, cache] = [this.#media, this.#cache];
+    return new SimulatedDisk(this.sizeBytes, { media, cache, unsynced, lost });
   }
 
   #cached(sector: number): Buffer {
@@ -183,6 +190,7 @@ interface DiskState {
   readonly media: Uint8Array;
   readonly cache: Buffer;
   readonly unsynced: Map<number, Version[]>;
+  readonly lost: Set<number>;
 }
 
 type Choice = (random: Random, candidates: readonly Uint8Array[]) => Uint8Array;
@@ -200,13 +208,15 @@ export function* sectorsOf(range: { offset: number; bytes: Uint8Array }): Iterab
   }
 }
 
-/** A sector's content `before`, with the write over it. */
+/** A sector's content `before`, with the write over it: a part of the write's bytes, if all new. */
 function overlay(before: Uint8Array, sector: number, write: DiskWrite): Uint8Array {
   const start = sector * SECTOR;
-  const after = Uint8Array.from(before); // a Buffer's slice would share
   const from = Math.max(start, write.offset);
   const to = Math.min(start + SECTOR, write.offset + write.bytes.length);
-  after.set(write.bytes.subarray(from - write.offset, to - write.offset), from - start);
+  const written = write.bytes.subarray(from - write.offset, to - write.offset);
+  if (written.length === SECTOR) return written;
+  const after = Uint8Array.from(before); // a Buffer's slice would share
+  after.set(written, from - start);
   return after;
 }
 

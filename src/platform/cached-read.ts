@@ -11,14 +11,13 @@ const preadv2 = bind("int64_t preadv2(int fd, void *iov, int count, int64_t offs
 /** One `struct iovec` (address, length), filled anew for every call: calls are synchronous. */
 const iovec = new BigUint64Array(2);
 
-/** Negative results of {@link cachedRead}: -EAGAIN and -ENOTSUP. */
-export const WOULD_BLOCK = -11;
+/** -ENOTSUP: what {@link cachedRead} gives where there is no such read. */
 export const UNSUPPORTED = -95;
 
 /**
  * Bytes read from `offset` into the start of `into` (fewer than asked where the cache or the file
- * ends), or a negative errno: {@link WOULD_BLOCK}, {@link UNSUPPORTED} (this file system, or this
- * machine, cannot), or the device's own.
+ * ends), or a negative errno: -EAGAIN where nothing is cached, {@link UNSUPPORTED} where the file
+ * system or the machine has no such reads, or an error of the device.
  */
 export function cachedRead(fd: number, into: Uint8Array, offset: number): number {
   if (preadv2 === null) return UNSUPPORTED;
