@@ -1,0 +1,94 @@
+import { type Command, Option } from "commander";
+import { NbdRaidError } from "../../errors.ts";
+import { absoluteMember, type Context, jsonOption } from "../context.ts";
+import { formatBytes, parseSize } from "../sizes.ts";
+import { printJson } from "../terminal.ts";
+
+const LEVELS = ["0", "1", "4", "5", "6", "10", "linear"] as const;
+type Level = (typeof LEVELS)[number];
+const BITMAPS = ["lockless", "internal", "none"] as const;
+
+interface CreateOptions {
+  level: Level;
+  size?: number;
+  chunk?: number;
+  layout?: string;
+  bitmap?: (typeof BITMAPS)[number];
+  regionSize?: number;
+  assumeClean: boolean;
+  preallocate: boolean;
+  spares: number;
+  writeMostly: string[];
+  force: boolean;
+  json: boolean;
+}
+
+export function addCreate(program: Command, { terminal }: Context): void {
+  program
+    .command("create")
+    .description("make an array of image files; absent ones are made with --size")
+    .argument("<name>", "the array's and the export's name, at most 32 bytes")
+    .argument("<member...>", '"missing" leaves a slot empty')
+    .addOption(new Option("--level <level>").choices(LEVELS).makeOptionMandatory())
+    .addOption(new Option("--size <size>", "usable bytes of a member").argParser(parseSize))
+    .addOption(new Option("--chunk <size>", "the striping unit").argParser(parseSize))
+    .option("--layout <name>", "how chunks are laid out, in mdadm's words")
+    .addOption(
+      new Option("--bitmap <type>", "default: lockless, or none for 0 and linear").choices(BITMAPS),
+    )
+    .addOption(new Option("--region-size <size>", "what a bitmap byte covers").argParser(parseSize))
+    .option("--assume-clean", "keep the members' data, which is equal already", false)
+    .option("--preallocate", "allocate the members' space", false)
+    .addOption(
+      new Option("--spares <n>", "the last members are spares").argParser(parseCount).default(0),
+    )
+    .addOption(
+      new Option("--write-mostly <member>", "read from it last; may be given again")
+        .argParser((member: string, before: string[]) => [...before, absoluteMember(member)])
+        .default([], "none"),
+    )
+    .option("--force", "take members that hold data, and overwrite it", false)
+    .addOption(jsonOption().default(false))
+    .addHelpText("after", HELP)
+    .action(async (name: string, given: string[], options: CreateOptions) => {
+      const { createArray } = await import("../../array/create.ts");
+      const members = given.map((one) => (one === "missing" ? one : absoluteMember(one)));
+      const created = await createArray({
+        name,
+        level: options.level,
+        members,
+        bitmap: options.bitmap ?? defaultBitmap(options.level),
+        assumeClean: options.assumeClean,
+        preallocate: options.preallocate,
+        spares: options.spares,
+        writeMostly: options.writeMostly,
+        force: options.force,
+        ...(options.size === undefined ? {} : { sizeBytes: options.size }),
+        ...(options.chunk === undefined ? {} : { chunkBytes: options.chunk }),
+        ...(options.layout === undefined ? {} : { layout: options.layout }),
+        ...(options.regionSize === undefined ? {} : { regionBytes: options.regionSize }),
+      });
+      if (options.json) {
+        const { uuid, sizeBytes, members } = created;
+        printJson(terminal.stdout, { version: 1, name, uuid, size: sizeBytes, members });
+      } else {
+        const size = `${formatBytes(created.sizeBytes)} (${created.sizeBytes} bytes)`;
+        terminal.stdout.write(`${name}: ${size}, uuid ${created.uuid}\n`);
+      }
+    });
+}
+
+const HELP = `
+Examples:
+  nbd-raid create data --level 1 --size 10G a.img b.img     two copies of 10 GiB
+  nbd-raid create data --level 1 old.img missing --assume-clean
+`;
+
+function defaultBitmap(level: Level): "lockless" | "none" {
+  return level === "0" || level === "linear" ? "none" : "lockless";
+}
+
+function parseCount(text: string): number {
+  if (!/^\d{1,3}$/.test(text)) throw new NbdRaidError("usage", `"${text}" is not a number`);
+  return Number(text);
+}

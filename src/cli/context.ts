@@ -1,0 +1,40 @@
+import { tmpdir } from "node:os";
+import { resolve } from "node:path";
+import { Option } from "commander";
+import { ControlClient } from "../control/client.ts";
+import { controlPath } from "../control/path.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** What every command is given, and where it leaves its exit code. */
+export interface Context {
+  readonly terminal: Terminal;
+  exitCode: number;
+}
+
+/** Options that many commands have, each time anew: commander keeps state in them. */
+export const jsonOption = (): Option => new Option("--json", "print one JSON document");
+export const controlOption = (): Option =>
+  new Option("--control <path>", "the server's control socket (also $NBD_RAID_CONTROL)");
+
+/** Where the control socket is for this process. */
+export function ownControlPath({ terminal }: Context, given?: string): string {
+  return controlPath(given, {
+    env: terminal.env,
+    uid: process.getuid?.() ?? 0,
+    temporaryFolder: tmpdir(),
+  });
+}
+
+export function connectControl(context: Context, options: { control?: string }): ControlClient {
+  return new ControlClient(ownControlPath(context, options.control));
+}
+
+/** The server's working directory is another: paths travel absolute. URIs stay as they are. */
+export function absoluteMember(member: string): string {
+  return /^nbd(s|\+unix|s\+unix)?:\/\//.test(member) ? member : resolve(member);
+}
+
+/** A member of a running array: a slot number too. (A file named 0 is ./0.) */
+export function runningMember(member: string): string {
+  return /^\d+$/.test(member) ? member : absoluteMember(member);
+}

@@ -1,0 +1,83 @@
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { addAssemble } from "./commands/assemble.ts";
+import { addCreate } from "./commands/create.ts";
+import { addExamine } from "./commands/examine.ts";
+import { addMemberVerbs } from "./commands/members.ts";
+import { addServe } from "./commands/serve.ts";
+import { addSet } from "./commands/set.ts";
+import { addStatus } from "./commands/status.ts";
+import { addStop } from "./commands/stop.ts";
+import { addWait } from "./commands/wait.ts";
+import { addZeroSuperblock } from "./commands/zero-superblock.ts";
+import type { Context } from "./context.ts";
+import { reportFailure } from "./failure.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** The program: `argv` as process.argv has it. Ends the process. */
+export async function main(argv: string[]): Promise<void> {
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", ignoreBrokenPipe);
+  // Output to files, terminals and pipes has been written when `write` returns.
+  process.exit(await run(argv, process));
+}
+
+/** Runs one command and resolves to its exit code; never rejects. */
+export async function run(argv: string[], terminal: Terminal): Promise<number> {
+  const context: Context = { terminal, exitCode: 0 };
+  try {
+    await buildProgram(context).parseAsync(argv);
+    return context.exitCode;
+  } catch (error) {
+    return reportFailure(error, argv.includes("--json"), terminal);
+  }
+}
+
+/** Each command adds itself, in the order that help shows. */
+const COMMANDS: readonly ((program: Command, context: Context) => void)[] = [
+  addCreate,
+  addExamine,
+  addAssemble,
+  addZeroSuperblock,
+  addServe,
+  addStatus,
+  addMemberVerbs,
+  addSet,
+  addWait,
+  addStop,
+];
+
+/** The command tree; throws CommanderError where commander would end the process. */
+export function buildProgram(context: Context): Command {
+  const { stdout } = context.terminal;
+  const program = new Command("nbd-raid")
+    .description("Serves RAID arrays of image files over NBD, in md's on-disk format.")
+    .version(packageVersion())
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      writeErr: () => undefined, // the one line is written by reportFailure
+    })
+    .addHelpText("after", HELP);
+  for (const add of COMMANDS) add(program, context);
+  return program;
+}
+
+const HELP = `
+Sizes are 512, 64K, 10M, 1G, 2T. MEMBER is a path or, for a running array, a slot number.
+Exit codes: 0, 3 (no server runs), 4 (an error), 64 (usage); status has its own.
+
+Examples:
+  nbd-raid create data --level 1 --size 10G a.img b.img
+  nbd-raid serve a.img b.img
+  nbd-raid status
+`;
+
+function packageVersion(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+/** A reader that has seen enough (head) is no error. */
+function ignoreBrokenPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== "EPIPE") throw error;
+}

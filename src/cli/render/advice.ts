@@ -1,0 +1,106 @@
+import type { ArrayStatus, MemberStatus } from "../../array/status.ts";
+import { formatBytes } from "../sizes.ts";
+
+/** What is wrong with an array, and the user's next step, both in words. */
+export interface Advice {
+  readonly status: string;
+  readonly action: string;
+}
+
+type Case = (array: ArrayStatus) => Advice | null;
+
+/** The first that fits is shown. */
+const CASES: readonly Case[] = [
+  failed,
+  syncWaits,
+  rebuilding,
+  syncFailed,
+  faulty,
+  missing,
+  resyncing,
+];
+
+/** Null: the array needs nothing. */
+export function adviceFor(array: ArrayStatus): Advice | null {
+  for (const fits of CASES) {
+    const advice = fits(array);
+    if (advice !== null) return advice;
+  }
+  return null;
+}
+
+function failed({ state }: ArrayStatus): Advice | null {
+  if (state !== "failed") return null;
+  return {
+    status: "The array has failed: too few members are left, and writes end with an error.",
+    action: "Repair the storage behind its members, then restart the server.",
+  };
+}
+
+function syncWaits({ sync }: ArrayStatus): Advice | null {
+  if (sync === null || sync.waitingFor === null) return null;
+  return {
+    status: `A ${sync.action} is due and waits: ${sync.waitingFor}.`,
+    action: "Remove what it waits for; it goes on by itself.",
+  };
+}
+
+function rebuilding({ name, members, sync }: ArrayStatus): Advice | null {
+  const target = members.find(({ state }) => state === "rebuilding");
+  if (target === undefined) return null;
+  const left = sync === null ? "" : ` (${formatBytes(sync.totalBytes - sync.doneBytes)} to go)`;
+  return {
+    status: `${nameOf(target)} is being rebuilt${left}.`,
+    action: `Wait for it: nbd-raid wait ${quote(name)}`,
+  };
+}
+
+function syncFailed({ lastSync, sync }: ArrayStatus): Advice | null {
+  if (sync !== null || lastSync?.result !== "failed") return null;
+  return {
+    status: `The last ${lastSync.action} failed.`,
+    action: "The server's log says why; check the storage behind the members.",
+  };
+}
+
+function faulty({ name, members }: ArrayStatus): Advice | null {
+  const member = members.find(({ slot, state }) => slot !== null && state === "faulty");
+  if (member === undefined) return null;
+  const array = quote(name);
+  const path = quote(member.path ?? String(member.slot));
+  return {
+    status: `${nameOf(member)} has failed; the array runs with less redundancy.`,
+    action:
+      `If its storage is sound again: nbd-raid re-add ${array} ${path}` +
+      ` -- or take another: nbd-raid remove ${array} ${path}; nbd-raid add ${array} MEMBER`,
+  };
+}
+
+function missing({ name, members }: ArrayStatus): Advice | null {
+  const member = members.find(({ state }) => state === "missing");
+  if (member === undefined) return null;
+  const array = quote(name);
+  return {
+    status: `Slot ${member.slot} has no member; the array runs with less redundancy.`,
+    action:
+      `If its member is back: nbd-raid re-add ${array} MEMBER` +
+      ` -- or take another: nbd-raid add ${array} MEMBER`,
+  };
+}
+
+function resyncing({ name, sync }: ArrayStatus): Advice | null {
+  if (sync?.action !== "resync") return null;
+  return {
+    status: "Members may differ where writes were under way at a crash; a resync makes them equal.",
+    action: `Nothing; the array is in use meanwhile. To wait: nbd-raid wait ${quote(name)}`,
+  };
+}
+
+function nameOf({ path, slot }: MemberStatus): string {
+  return `${path ?? "The member"} in slot ${slot}`;
+}
+
+/** As a shell takes it. */
+function quote(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}

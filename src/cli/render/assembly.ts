@@ -1,0 +1,35 @@
+import type { AssemblyReport } from "../../array/assemble.ts";
+import { renderTable } from "./table.ts";
+
+const VERDICTS: Record<AssemblyReport["verdict"], string> = {
+  start: "would start",
+  "needs --run": "would start only with --run",
+  refused: "would not start",
+};
+
+/** What `serve` would do with an array's members, and why. */
+export function renderAssembly(report: AssemblyReport): string {
+  const { name, uuid, level, raidDisks, verdict, reason, sync } = report;
+  const inUse = report.members.filter(({ use }) => use === "in_sync").length;
+  const lines = [
+    `${name}: ${VERDICTS[verdict]}${reason === null ? "" : `: ${reason}`}`,
+    `  level ${level}, ${inUse} of ${raidDisks} slots in sync, uuid ${uuid}`,
+  ];
+  if (sync !== null) lines.push(`  sync: ${sync}`);
+  return `${lines.join("\n")}\n\n${renderMembers(report)}`;
+}
+
+function renderMembers({ members }: AssemblyReport): string {
+  return renderTable(
+    [
+      { title: "slot", right: true },
+      { title: "events", right: true },
+      { title: "use" },
+      { title: "path" },
+      { title: "why" },
+    ],
+    members.map(({ slot, events, use, path, reason }) => ({
+      cells: [slot === null ? "-" : String(slot), String(events), use, path, reason ?? ""],
+    })),
+  );
+}

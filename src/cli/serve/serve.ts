@@ -1,0 +1,99 @@
+import type { Logger } from "pino";
+import type { RaidArray } from "../../array/array.ts";
+import { openArrays } from "../../array/open.ts";
+import { type ControlServer, startControl } from "../../control/server.ts";
+import { assertSocketFree } from "../../control/socket.ts";
+import { NbdRaidError } from "../../errors.ts";
+import { NbdServer } from "../../nbd/server.ts";
+import { setSendBuffer } from "../../platform/socket.ts";
+
+export interface ServeOptions {
+  /** Absolute paths. */
+  readonly members: string[];
+  readonly listen: readonly string[];
+  /** Listening sockets that were passed to the process. */
+  readonly descriptors: readonly number[];
+  /** The control socket's path, or null for none. */
+  readonly control: string | null;
+  readonly readOnly: boolean;
+  readonly run: boolean;
+  readonly force: boolean;
+}
+
+/** What the server tells whom started it. */
+export interface ServeEvents {
+  /** A listener accepts, at this URI. */
+  listening(uri: string): void;
+  /** Hands over what asks the server to stop. */
+  stoppable(stop: () => void): void;
+}
+
+/** Lets many replies leave in one system call. */
+const SEND_BUFFER_BYTES = 2 * 1024 * 1024;
+
+/**
+ * Serves until told to stop, then stops cleanly. Rejects if it cannot start, or if an array could
+ * not be marked clean. First the arrays are opened, and a sync that their state calls for is
+ * registered; then the control socket answers; then the listeners accept.
+ */
+export async function serve(
+  options: ServeOptions,
+  logger: Logger,
+  events: ServeEvents,
+): Promise<void> {
+  let tell: () => void = () => undefined;
+  const told = new Promise<void>((resolve) => (tell = resolve));
+  events.stoppable(tell);
+  if (options.control !== null) await assertSocketFree(options.control);
+
+  const { readOnly, run, force } = options;
+  const arrays = await openArrays(options.members, { readOnly, run, force, logger });
+  const server = createServer(arrays, logger);
+  let stopping: Promise<void> | undefined;
+  const stop = (): Promise<void> => {
+    tell();
+    return (stopping ??= stopServing(server, arrays));
+  };
+
+  let control: ControlServer | undefined;
+  try {
+    assertDistinctNames(arrays);
+    if (options.control !== null) {
+      const connections = () => server.connections();
+      control = await startControl({ path: options.control, arrays, connections, stop, logger });
+    }
+    for (const fd of options.descriptors) events.listening(await server.listenFd(fd));
+    for (const uri of options.listen) events.listening(await server.listen(uri));
+    await told;
+  } finally {
+    await stop().finally(() => control?.close());
+  }
+}
+
+function createServer(arrays: readonly RaidArray[], logger: Logger): NbdServer {
+  const exports = arrays.map((device) => ({
+    name: device.name,
+    description: device.description,
+    device,
+  }));
+  const tuneSocket = (fd: number): void => setSendBuffer(fd, SEND_BUFFER_BYTES);
+  return new NbdServer({ exports, logger, tuneSocket });
+}
+
+/** Requests under way are finished first. Every array is stopped, whatever befalls another. */
+async function stopServing(server: NbdServer, arrays: readonly RaidArray[]): Promise<void> {
+  const results = [
+    ...(await Promise.allSettled([server.close()])),
+    ...(await Promise.allSettled(arrays.map((array) => array.stop()))),
+  ];
+  const failure = results.find((result) => result.status === "rejected");
+  if (failure !== undefined) throw failure.reason;
+}
+
+/** An export is found by its name. */
+function assertDistinctNames(arrays: readonly RaidArray[]): void {
+  const names = arrays.map(({ name }) => name);
+  const twice = names.find((name, index) => names.indexOf(name) < index);
+  if (twice !== undefined)
+    throw new NbdRaidError("array-name-clash", `two arrays have the name "${twice}"`);
+}

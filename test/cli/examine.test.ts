@@ -1,0 +1,103 @@
+import { describe, expect, test } from "vitest";
+import { arrayState, renderExamined } from "../../src/cli/render/examine.ts";
+import { mdSuperblock } from "../../src/array/md-fields.ts";
+import { emptySuperblock, ROLE_FAULTY, ROLE_SPARE } from "../../src/metadata/superblock.ts";
+
+const superblock = mdSuperblock({
+  ...emptySuperblock(4),
+  featureMap: 1,
+  setUuid: "00112233:44556677:8899aabb:ccddeeff",
+  setName: "data",
+  ctime: { seconds: 1_700_000_000, microseconds: 5 },
+  level: 1,
+  raidDisks: 3,
+  sizeSectors: 2_097_152,
+  dataSizeSectors: 2_097_152,
+  dataOffsetSectors: 2048,
+  recoveryOffsetSectors: "done",
+  resyncOffsetSectors: "clean",
+  reshapePositionSectors: "none",
+  devNumber: 1,
+  deviceUuid: "01010101:02020202:03030303:04040404",
+  utime: { seconds: 1_700_000_060, microseconds: 7 },
+  events: 17,
+  roles: [0, 2, ROLE_FAULTY, ROLE_SPARE],
+});
+
+const bitmap = {
+  type: "lockless",
+  events: 17,
+  events_cleared: 9,
+  regionSize: 65_536,
+  regions: 16_384,
+  unwritten: 16_000,
+  clean: 380,
+  dirty: 1,
+  needSync: 2,
+  syncing: 1,
+  knownZero: true,
+} as const;
+
+describe("an examined member", () => {
+  test("is shown as mdadm shows it, and its bitmap too", () => {
+    expect(renderExamined({ path: "/b.img", error: null, superblock, bitmap })).toBe(`/b.img:
+              Magic : a92b4efc
+            Version : 1.2
+        Feature Map : 0x1
+         Array UUID : 00112233:44556677:8899aabb:ccddeeff
+               Name : data
+      Creation Time : 2023-11-14 22:13:20 UTC
+         Raid Level : raid1
+       Raid Devices : 3
+     Avail Dev Size : 2097152 sectors (1 GiB)
+      Used Dev Size : 2097152 sectors (1 GiB)
+        Data Offset : 2048 sectors
+       Super Offset : 8 sectors
+              State : clean
+        Device UUID : 01010101:02020202:03030303:04040404
+        Update Time : 2023-11-14 22:14:20 UTC
+           Checksum : ${superblock.sb_csum.toString(16)} - correct
+             Events : 17
+        Device Role : Active device 2
+        Array State : A.A ('A' == active, '.' == missing)
+             Bitmap : lockless, 16384 regions of 64 KiB
+      Bitmap Events : 17, cleared at 9
+  Unwritten Regions : read as zeroes
+            Regions : 16000 unwritten, 380 clean, 1 dirty, 2 need sync, 1 syncing
+`);
+  });
+
+  test("that cannot be read shows why", () => {
+    const error = "/b.img has no superblock";
+    expect(renderExamined({ path: "/b.img", error, superblock: null, bitmap: null })).toBe(
+      "/b.img:\n  Error : /b.img has no superblock\n",
+    );
+  });
+
+  test("that is being rebuilt shows how far", () => {
+    const rebuilding = { ...superblock, recovery_offset: 4096, resync_offset: 0 };
+    const text = renderExamined({ path: "/b", error: null, superblock: rebuilding, bitmap: null });
+    expect(text).toContain("Recovery Offset : 4096 sectors\n");
+    expect(text).toContain("State : active\n");
+  });
+
+  test.each([
+    [0, "Active device 0"],
+    [2, "faulty"],
+    [3, "spare"],
+    [9, "spare"],
+  ])("with device number %d is: %s", (dev_number, role) => {
+    const text = renderExamined({
+      path: "/b",
+      error: null,
+      superblock: { ...superblock, dev_number },
+      bitmap: null,
+    });
+    expect(text).toContain(`Device Role : ${role}\n`);
+  });
+
+  test("knows the array's slots", () => {
+    expect(arrayState({ ...superblock, raid_disks: 2, dev_roles: [0, 1] })).toBe("AA");
+    expect(arrayState({ ...superblock, raid_disks: 2, dev_roles: [ROLE_SPARE, 1] })).toBe(".A");
+  });
+});

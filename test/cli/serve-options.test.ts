@@ -1,0 +1,123 @@
+import { join, resolve } from "node:path";
+import { writeFile } from "node:fs/promises";
+import { describe, expect, test } from "vitest";
+import { type ServeFlags, serveOptions } from "../../src/cli/commands/serve.ts";
+import { parseConfig, readConfig } from "../../src/cli/serve/config.ts";
+import { temporaryFolder } from "../control/running.ts";
+
+describe("what serve is to do", () => {
+  const defaults = () => "/default.sock";
+
+  test("comes from defaults when only members are given", () => {
+    expect(serveOptions(["a.img"], {}, null, [], defaults)).toEqual({
+      members: [resolve("a.img")],
+      listen: ["nbd://127.0.0.1:10809"],
+      descriptors: [],
+      control: "/default.sock",
+      readOnly: false,
+      run: false,
+      force: false,
+    });
+  });
+
+  test("comes from the command line before the file", () => {
+    const config = { members: ["/a"], listen: ["nbd://h:1"], control: "/c", readOnly: true };
+    const flags: ServeFlags = { listen: ["nbd://h:2"], control: "/d", run: true };
+    expect(serveOptions([], {}, config, [], defaults)).toMatchObject({
+      members: ["/a"],
+      listen: ["nbd://h:1"],
+      control: "/c",
+      readOnly: true,
+      run: false,
+    });
+    expect(serveOptions([], flags, config, [], defaults)).toMatchObject({
+      listen: ["nbd://h:2"],
+      control: "/d",
+      readOnly: true,
+      run: true,
+    });
+  });
+
+  test("with sockets passed in: no listener and no control socket unless asked for", () => {
+    const activated = serveOptions(["/a"], {}, null, [3], defaults);
+    expect(activated).toMatchObject({ listen: [], descriptors: [3], control: null });
+    const asked = { listen: ["nbd://h:1"], control: "/c" };
+    expect(serveOptions(["/a"], asked, null, [3], defaults)).toMatchObject(asked);
+  });
+
+  test("with --control none: none, and the default place is not even looked for", () => {
+    const never = () => expect.unreachable();
+    expect(serveOptions(["/a"], { control: "none" }, null, [], never).control).toBeNull();
+  });
+
+  test("needs members from one place", () => {
+    const usage = expect.objectContaining({ code: "usage" }) as Error;
+    expect(() => serveOptions([], {}, null, [], defaults)).toThrowError(usage);
+    expect(() => serveOptions(["/a"], {}, { members: ["/b"] }, [], defaults)).toThrowError(usage);
+  });
+});
+
+describe("a configuration file", () => {
+  test("may say everything", () => {
+    const text = `
+arrays:
+  - members: [a.img, /images/b.img]
+  - members:
+      - ../c.img
+listen:
+  - nbd://127.0.0.1:10809
+  - nbd+unix:///?socket=/run/x.sock
+control: control.sock
+readOnly: true
+run: false
+force: false
+logLevel: debug
+`;
+    expect(parseConfig(text, "/etc/raid/conf.yaml")).toEqual({
+      members: ["/etc/raid/a.img", "/images/b.img", "/etc/c.img"],
+      listen: ["nbd://127.0.0.1:10809", "nbd+unix:///?socket=/run/x.sock"],
+      control: "/etc/raid/control.sock",
+      readOnly: true,
+      run: false,
+      force: false,
+      logLevel: "debug",
+    });
+  });
+
+  test("may say little", () => {
+    expect(parseConfig("members: [a.img]\ncontrol: none\n", "/x/c.yaml")).toEqual({
+      members: ["/x/a.img"],
+      control: "none",
+    });
+  });
+
+  test.each([
+    ["an unknown key", "members: [a]\nlisten: []\nlisen: []\n", `3: unknown key "lisen"`],
+    ["an unknown key inside", "arrays:\n  - members: [a]\n    name: x\n", `3: unknown key "name"`],
+    ["an unknown key with a slash", "members: [a]\na/b~c: 1\n", `2: unknown key "a/b~c"`],
+    ["a wrong type", "members: [a]\nreadOnly: 7\n", `2: "readOnly" must be boolean`],
+    ["a wrong item", "members:\n  - a\n  - 7\n", `3: "members.1" must be string`],
+    ["a wrong word", "members: [a]\nlogLevel: loud\n", `2: "logLevel" must be`],
+    ["no members", "listen: []\n", `1: give either "members" or "arrays"`],
+    ["members twice over", "members: [a]\narrays:\n- members: [b]\n", "1: give either"],
+    ["a list without items", "run: true\nmembers: []\n", `2: "members" must`],
+    ["an empty file", "", "1: the file must be object"],
+    ["a list", "- a\n", "1: the file must be object"],
+    ["a key twice", "run: true\nrun: false\nmembers: [a]\n", "2: "],
+    ["no YAML", "members: [a\nrun: }\n", "2: "],
+  ])("with %s is refused, and the line named", (_what, text, reason) => {
+    expect(() => parseConfig(text, "/c.yaml")).toThrowError(
+      expect.objectContaining({
+        code: "config-invalid",
+        message: expect.stringContaining(`/c.yaml:${reason}`) as string,
+      }),
+    );
+  });
+
+  test("is read from disk, if it can be", async () => {
+    const path = join(await temporaryFolder(), "c.yaml");
+    await expect(readConfig(path)).rejects.toMatchObject({ code: "config-invalid" });
+    await writeFile(path, "members: [a.img]\n");
+    expect((await readConfig(path)).members).toEqual([join(path, "../a.img")]);
+  });
+});
