@@ -25,7 +25,7 @@ export interface Serving {
   readonly path: string;
   readonly uri: string;
   /** A connected client; with a name it has negotiated. */
-  client(exportName?: string): Promise<RawClient>;
+  readonly client: (exportName?: string) => Promise<RawClient>;
 }
 
 export async function serve(
