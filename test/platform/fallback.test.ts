@@ -60,6 +60,16 @@ describe("without native calls", () => {
     expect(readdirSync(folder.path)).toEqual(["image"]);
   });
 
+  // Sixteen writes one after the other: a close that did not wait would come between them.
+  it("a member closes after the last of an operation's steps", async () => {
+    truncateSync(path, 0);
+    truncateSync(path, 16 * 1024 * 1024);
+    const member = await FileMember.open(path, { readOnly: false });
+    const punched = member.punch(0, member.sizeBytes);
+    await member.close();
+    await expect(punched).resolves.toBeUndefined();
+  });
+
   it("an image file is made all the same", async () => {
     const made = join(folder.path, "made");
     await createImageFile(made, { sizeBytes: 2 ** 21, allocatedBytes: 2 ** 20 });
