@@ -52,6 +52,8 @@ export interface SyncJob {
   readonly action: "resync" | "recovery";
   /** A recovery copies below this region only what is marked, from it on all but Unwritten. */
   readonly markedOnlyBelow: number;
+  /** A resync while a member is absent: only where members that are here may differ. */
+  readonly suspectOnly: boolean;
 }
 
 export interface SyncRun extends SyncJob {
@@ -123,7 +125,7 @@ function isNeeded(run: SyncRun, region: number): boolean {
       return run.action === "recovery";
     case State.NeedSync:
     case State.Syncing:
-      return true;
+      return !run.suspectOnly || run.regions.isSuspect(region);
   }
 }
 

@@ -14,7 +14,7 @@ export function addAssemble(program: Command, context: Context): void {
     .addOption(jsonOption())
     .addHelpText("after", "\nExample:\n  nbd-raid assemble --check a.img b.img\n")
     .action(async (paths: string[], { json }: { json?: true }) => {
-      const { checkAssembly } = await import("../../array/assemble.ts");
+      const { checkAssembly } = await import("../../array/check-assembly.ts");
       const arrays = await checkAssembly(paths.map(absoluteMember));
       if (json) printJson(stdout, { version: 1, arrays });
       else stdout.write(arrays.map(renderAssembly).join("\n"));

@@ -15,12 +15,12 @@ interface CreateOptions {
   layout?: string;
   bitmap?: (typeof BITMAPS)[number];
   regionSize?: number;
-  assumeClean: boolean;
-  preallocate: boolean;
-  spares: number;
-  writeMostly: string[];
-  force: boolean;
-  json: boolean;
+  assumeClean?: true;
+  preallocate?: true;
+  spares?: number;
+  writeMostly?: string[];
+  force?: true;
+  json?: true;
 }
 
 export function addCreate(program: Command, { terminal }: Context): void {
@@ -37,18 +37,16 @@ export function addCreate(program: Command, { terminal }: Context): void {
       new Option("--bitmap <type>", "default: lockless, or none for 0 and linear").choices(BITMAPS),
     )
     .addOption(new Option("--region-size <size>", "what a bitmap byte covers").argParser(parseSize))
-    .option("--assume-clean", "keep the members' data, which is equal already", false)
-    .option("--preallocate", "allocate the members' space", false)
+    .option("--assume-clean", "keep the members' data, which is equal already")
+    .option("--preallocate", "allocate the members' space")
+    .addOption(new Option("--spares <n>", "the last members are spares").argParser(parseCount))
     .addOption(
-      new Option("--spares <n>", "the last members are spares").argParser(parseCount).default(0),
+      new Option("--write-mostly <member>", "read from it last; may be given again").argParser(
+        (member: string, before: string[] = []) => [...before, absoluteMember(member)],
+      ),
     )
-    .addOption(
-      new Option("--write-mostly <member>", "read from it last; may be given again")
-        .argParser((member: string, before: string[]) => [...before, absoluteMember(member)])
-        .default([], "none"),
-    )
-    .option("--force", "take members that hold data, and overwrite it", false)
-    .addOption(jsonOption().default(false))
+    .option("--force", "take members that hold data, and overwrite it")
+    .addOption(jsonOption())
     .addHelpText("after", HELP)
     .action(async (name: string, given: string[], options: CreateOptions) => {
       const { createArray } = await import("../../array/create.ts");
@@ -58,11 +56,11 @@ export function addCreate(program: Command, { terminal }: Context): void {
         level: options.level,
         members,
         bitmap: options.bitmap ?? defaultBitmap(options.level),
-        assumeClean: options.assumeClean,
-        preallocate: options.preallocate,
-        spares: options.spares,
-        writeMostly: options.writeMostly,
-        force: options.force,
+        assumeClean: options.assumeClean ?? false,
+        preallocate: options.preallocate ?? false,
+        spares: options.spares ?? 0,
+        writeMostly: options.writeMostly ?? [],
+        force: options.force ?? false,
         ...(options.size === undefined ? {} : { sizeBytes: options.size }),
         ...(options.chunk === undefined ? {} : { chunkBytes: options.chunk }),
         ...(options.layout === undefined ? {} : { layout: options.layout }),

@@ -1,4 +1,4 @@
-import type { AssemblyReport } from "../../array/assemble.ts";
+import type { AssemblyReport } from "../../array/check-assembly.ts";
 import { renderTable } from "./table.ts";
 
 const VERDICTS: Record<AssemblyReport["verdict"], string> = {

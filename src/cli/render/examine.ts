@@ -1,5 +1,6 @@
 import type { ExaminedBitmap, ExaminedMember } from "../../array/examine.ts";
 import type { MdSuperblock } from "../../array/md-fields.ts";
+import { FEATURE_RECOVERY_OFFSET } from "../../metadata/features.ts";
 import { formatBytes } from "../sizes.ts";
 import { renderTime } from "./sync.ts";
 
@@ -46,8 +47,9 @@ function superblockLines(superblock: MdSuperblock): Line[] {
 }
 
 /** Only a member that is being rebuilt has one. */
-function recoveryLines({ recovery_offset }: MdSuperblock): Line[] {
-  return recovery_offset === null ? [] : [["Recovery Offset", `${recovery_offset} sectors`]];
+function recoveryLines({ feature_map, recovery_offset }: MdSuperblock): Line[] {
+  if ((feature_map & FEATURE_RECOVERY_OFFSET) === 0 || recovery_offset === null) return [];
+  return [["Recovery Offset", `${recovery_offset} sectors`]];
 }
 
 function bitmapLines(bitmap: ExaminedBitmap): Line[] {

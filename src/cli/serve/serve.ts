@@ -46,8 +46,8 @@ export async function serve(
   events.stoppable(tell);
   if (options.control !== null) await assertSocketFree(options.control);
 
-  const { readOnly, run, force } = options;
-  const arrays = await openArrays(options.members, { readOnly, run, force, logger });
+  const { readOnly, run } = options;
+  const arrays = await openArrays(options.members, { readOnly, run, logger });
   const server = createServer(arrays, logger);
   let stopping: Promise<void> | undefined;
   const stop = (): Promise<void> => {
@@ -62,6 +62,7 @@ export async function serve(
       const connections = () => server.connections();
       control = await startControl({ path: options.control, arrays, connections, stop, logger });
     }
+    for (const array of arrays) await array.start();
     for (const fd of options.descriptors) events.listening(await server.listenFd(fd));
     for (const uri of options.listen) events.listening(await server.listen(uri));
     await told;

@@ -1,0 +1,171 @@
+import { NbdRaidError } from "../errors.ts";
+import { FEATURE_RECOVERY_BITMAP, FEATURE_RECOVERY_OFFSET } from "../metadata/features.ts";
+import { levelName } from "../metadata/levels.ts";
+import { ROLE_FAULTY, ROLE_SPARE, roleOf, type Superblock } from "../metadata/superblock.ts";
+import { timestampsEqual } from "../metadata/timestamp.ts";
+import type { Recovery } from "./devices.ts";
+import type { MemberHeaders } from "./headers.ts";
+
+/** A member as it was found. */
+export interface Found extends MemberHeaders {
+  readonly path: string;
+}
+
+/** What becomes of one member. */
+export interface MemberPlan<Candidate extends Found> {
+  readonly found: Candidate;
+  readonly slot: number | null;
+  readonly use: "in_sync" | "rebuilding" | "spare" | "left out";
+  /** Why it is left out, or null. */
+  readonly reason: string | null;
+  readonly recovery: Recovery | null;
+}
+
+/** How an array would start; pure, so that `assemble --check` and `serve` agree. */
+export interface AssemblyPlan<Candidate extends Found> {
+  readonly freshest: Superblock;
+  readonly members: readonly MemberPlan<Candidate>[];
+  /** Slots the freshest superblock calls active whose members are not here. */
+  readonly missingActive: readonly number[];
+  /** Why it must not start, or null. */
+  readonly refusal: NbdRaidError | null;
+}
+
+/** Members by array, in the order in which arrays were met. */
+export function groupByArray<Candidate extends Found>(found: readonly Candidate[]): Candidate[][] {
+  const groups = new Map<string, Candidate[]>();
+  for (const member of found) {
+    const { setUuid } = member.superblock;
+    groups.set(setUuid, [...(groups.get(setUuid) ?? []), member]);
+  }
+  return [...groups.values()];
+}
+
+/**
+ * Decides which members of one array are used and how, by md's rules: the freshest superblock
+ * that holds a slot speaks for the array; a member one event behind is still accepted.
+ */
+export function planAssembly<Candidate extends Found>(
+  found: readonly Candidate[],
+): AssemblyPlan<Candidate> {
+  const freshest = freshestOf(found);
+  const members = found.map((member) => planMember(member, freshest));
+  return {
+    freshest,
+    members,
+    missingActive: missingActive(freshest, members),
+    refusal: clash(found) ?? splitBrain(found) ?? unusable(freshest, members),
+  };
+}
+
+function freshestOf(found: readonly Found[]): Superblock {
+  const superblocks = found.map(({ superblock }) => superblock);
+  const holders = superblocks.filter((one) => roleOf(one, one.devNumber) < one.raidDisks);
+  const candidates = holders.length > 0 ? holders : superblocks;
+  return candidates.reduce((best, one) => (one.events > best.events ? one : best));
+}
+
+function planMember<Candidate extends Found>(
+  found: Candidate,
+  freshest: Superblock,
+): MemberPlan<Candidate> {
+  const { superblock } = found;
+  const leftOut = (reason: string): MemberPlan<Candidate> => {
+    return { found, slot: null, use: "left out", reason, recovery: null };
+  };
+  if (!sameShape(superblock, freshest)) return leftOut("its superblock describes another shape");
+  const role = roleOf(freshest, superblock.devNumber);
+  const own = roleOf(superblock, superblock.devNumber);
+  if (role === ROLE_FAULTY) return leftOut("the array recorded that it failed");
+  if (role === ROLE_SPARE && own === ROLE_SPARE) {
+    return { found, slot: null, use: "spare", reason: null, recovery: null };
+  }
+  if (superblock.events + 1 < freshest.events) {
+    return leftOut(
+      `it is not fresh: events ${superblock.events}, the array has ${freshest.events}`,
+    );
+  }
+  if (role >= freshest.raidDisks) return leftOut("the array does not count it as a member");
+  const recovery = recoveryOf(superblock);
+  const use = recovery === null ? "in_sync" : "rebuilding";
+  return { found, slot: role, use, reason: null, recovery };
+}
+
+function sameShape(one: Superblock, other: Superblock): boolean {
+  return (
+    one.level === other.level &&
+    one.layout === other.layout &&
+    one.raidDisks === other.raidDisks &&
+    one.sizeSectors === other.sizeSectors &&
+    one.chunksizeSectors === other.chunksizeSectors &&
+    timestampsEqual(one.ctime, other.ctime)
+  );
+}
+
+function recoveryOf(superblock: Superblock): Recovery | null {
+  if ((superblock.featureMap & FEATURE_RECOVERY_OFFSET) === 0) return null;
+  const { recoveryOffsetSectors } = superblock;
+  if (recoveryOffsetSectors === "done") return null;
+  return {
+    byBitmap: (superblock.featureMap & FEATURE_RECOVERY_BITMAP) !== 0,
+    offset: recoveryOffsetSectors * 512,
+  };
+}
+
+function missingActive(freshest: Superblock, members: readonly MemberPlan<Found>[]): number[] {
+  const present = new Set(members.map(({ slot }) => slot));
+  const active = freshest.roles.filter((role) => role < freshest.raidDisks);
+  return [...new Set(active)].filter((slot) => !present.has(slot)).sort((a, b) => a - b);
+}
+
+/** One member copied, or two that claim one place: neither can be told to be the right one. */
+function clash(found: readonly Found[]): NbdRaidError | null {
+  for (const [index, one] of found.entries()) {
+    for (const other of found.slice(index + 1)) {
+      if (one.superblock.deviceUuid !== other.superblock.deviceUuid) continue;
+      const message = `${one.path} and ${other.path} are copies of one member`;
+      return new NbdRaidError("member-clash", message);
+    }
+  }
+  return null;
+}
+
+/** Two members that each went on without the other: their data has parted. */
+function splitBrain(found: readonly Found[]): NbdRaidError | null {
+  const callsFailed = (one: Found, other: Found): boolean =>
+    roleOf(one.superblock, other.superblock.devNumber) === ROLE_FAULTY;
+  for (const [index, one] of found.entries()) {
+    for (const other of found.slice(index + 1)) {
+      if (!callsFailed(one, other) || !callsFailed(other, one)) continue;
+      const message = `${one.path} and ${other.path} each record that the other failed (split brain)`;
+      return new NbdRaidError("split-brain", message);
+    }
+  }
+  return null;
+}
+
+function unusable(
+  freshest: Superblock,
+  members: readonly MemberPlan<Found>[],
+): NbdRaidError | null {
+  const { setName, level } = freshest;
+  const slots = new Map<number, string>();
+  for (const { slot, found } of members) {
+    if (slot === null) continue;
+    const other = slots.get(slot);
+    if (other !== undefined) {
+      return new NbdRaidError("member-clash", `${other} and ${found.path} both claim slot ${slot}`);
+    }
+    slots.set(slot, found.path);
+  }
+  const name = levelName(level);
+  if (name !== "1") {
+    return new NbdRaidError("not-supported", `${setName}: level ${name ?? level} cannot be served`);
+  }
+  const inSync = members.filter(({ use }) => use === "in_sync");
+  if (inSync.length === 0) {
+    return new NbdRaidError("array-incomplete", `${setName}: no member in sync is here`);
+  }
+  for (const { found } of inSync) if (found.bitmap instanceof NbdRaidError) return found.bitmap;
+  return null;
+}

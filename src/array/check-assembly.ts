@@ -1,0 +1,58 @@
+import { levelName } from "../metadata/levels.ts";
+import { type AssemblyPlan, groupByArray, planAssembly } from "./assemble.ts";
+import type { OpenMember } from "./load.ts";
+import { missingMessage, openMembers } from "./open.ts";
+
+/** What `serve` would do with the members of one array, and why. */
+export interface AssemblyReport {
+  readonly name: string;
+  readonly uuid: string;
+  readonly level: string;
+  readonly raidDisks: number;
+  readonly verdict: "start" | "needs --run" | "refused";
+  /** Why it would not just start, or null. */
+  readonly reason: string | null;
+  readonly members: readonly {
+    readonly path: string;
+    readonly slot: number | null;
+    readonly events: number;
+    readonly use: "in_sync" | "rebuilding" | "spare" | "left out";
+    readonly reason: string | null;
+  }[];
+  /** What would be synced, in words, or null. */
+  readonly sync: string | null;
+}
+
+/** Changes nothing; the members are opened read-only. Throws if one is no member at all. */
+export async function checkAssembly(paths: readonly string[]): Promise<AssemblyReport[]> {
+  const members = await openMembers(paths, true);
+  try {
+    return groupByArray(members).map((group) => report(planAssembly(group)));
+  } finally {
+    await Promise.all(members.map(({ member }) => member.close()));
+  }
+}
+
+function report(plan: AssemblyPlan<OpenMember>): AssemblyReport {
+  const { freshest, refusal, missingActive } = plan;
+  const missing = missingActive.length > 0;
+  return {
+    name: freshest.setName,
+    uuid: freshest.setUuid,
+    level: levelName(freshest.level) ?? String(freshest.level),
+    raidDisks: freshest.raidDisks,
+    verdict: refusal !== null ? "refused" : missing ? "needs --run" : "start",
+    reason: refusal?.message ?? (missing ? missingMessage(freshest.setName, missingActive) : null),
+    members: plan.members.map(({ found, slot, use, reason }) => {
+      return { path: found.path, slot, events: found.superblock.events, use, reason };
+    }),
+    sync: describeSync(plan),
+  };
+}
+
+function describeSync({ freshest, members }: AssemblyPlan<OpenMember>): string | null {
+  if (members.some(({ use }) => use === "rebuilding")) return "recovery of the rebuilding members";
+  const inSync = members.filter(({ use }) => use === "in_sync").length;
+  const unclean = freshest.resyncOffsetSectors !== "clean";
+  return unclean && inSync > 1 ? "resync of the regions that were being written" : null;
+}

@@ -1,0 +1,143 @@
+/** A member on its own: what its metadata say, with no array running; and their removal. */
+import { resolve } from "node:path";
+import { State, STATE_COUNT, stateFromDisk } from "../bitmap/transitions.ts";
+import { NbdRaidError } from "../errors.ts";
+import { FileMember } from "../member/file.ts";
+import type { Member } from "../member/member.ts";
+import {
+  type BitmapSuperblock,
+  firstUseState,
+  regionBytesOf,
+} from "../metadata/bitmap-superblock.ts";
+import { FEATURE_BITMAP_OFFSET } from "../metadata/features.ts";
+import { knownZeroRecordValid } from "../metadata/known-zero.ts";
+import { BITMAP_HEADER_BYTES, regionCount } from "../metadata/layout.ts";
+import type { Superblock } from "../metadata/superblock.ts";
+import { findSuperblocks, zeroSuperblocks } from "./blank.ts";
+import { bitmapOffsetBytes, readHeaders, readRegionBytes } from "./headers.ts";
+import { type MdSuperblock, mdSuperblock } from "./md-fields.ts";
+
+export interface ExaminedMember {
+  /** Absolute. */
+  readonly path: string;
+  /** What is wrong with the member, in words. The rest is what could be read nevertheless. */
+  readonly error: string | null;
+  readonly superblock: MdSuperblock | null;
+  readonly bitmap: ExaminedBitmap | null;
+}
+
+/** Counts are regions as this member has them; other members may know more. */
+export interface ExaminedBitmap {
+  readonly type: "lockless";
+  readonly events: number;
+  readonly events_cleared: number;
+  /** Bytes. */
+  readonly regionSize: number;
+  readonly regions: number;
+  readonly unwritten: number;
+  readonly clean: number;
+  readonly dirty: number;
+  readonly needSync: number;
+  readonly syncing: number;
+  /** This member says that Unwritten regions read as zeroes. */
+  readonly knownZero: boolean;
+}
+
+/**
+ * Reads what a member says of itself, changing nothing. A server may have it meanwhile: then
+ * superblock and bitmap may be of different moments. Rejects only for bugs.
+ */
+export async function examineMember(path: string): Promise<ExaminedMember> {
+  const nothing = { path: resolve(path), superblock: null, bitmap: null };
+  try {
+    const member = await FileMember.openUnlocked(path);
+    try {
+      return await examine(member);
+    } finally {
+      await member.close();
+    }
+  } catch (error) {
+    if (error instanceof NbdRaidError) return { ...nothing, error: error.message };
+    throw error;
+  }
+}
+
+async function examine(member: Member): Promise<ExaminedMember> {
+  const { superblock, bitmap } = await readHeaders(member);
+  const examined = { path: member.path, superblock: mdSuperblock(superblock), bitmap: null };
+  if (bitmap === null) return { ...examined, error: null };
+  if (bitmap instanceof NbdRaidError) return { ...examined, error: bitmap.message };
+  return { ...examined, error: null, bitmap: await examineBitmap(member, superblock, bitmap) };
+}
+
+async function examineBitmap(
+  member: Member,
+  superblock: Superblock,
+  bitmap: BitmapSuperblock,
+): Promise<ExaminedBitmap> {
+  const regionSize = regionBytesOf(bitmap);
+  const regions = regionCount(bitmap.syncSizeSectors * 512, regionSize);
+  const firstUse = firstUseState(bitmap);
+  const counts =
+    firstUse === null
+      ? countStates(await readRegionBytes(member, superblock, regions))
+      : { ...NO_REGIONS, [firstUse]: regions };
+  const record = bitmap.knownZero;
+  return {
+    type: "lockless",
+    events: bitmap.events,
+    events_cleared: bitmap.eventsCleared,
+    regionSize,
+    regions,
+    ...counts,
+    knownZero: record !== null && knownZeroRecordValid(record, superblock.events, superblock.utime),
+  };
+}
+
+type Counts = Pick<ExaminedBitmap, "unwritten" | "clean" | "dirty" | "needSync" | "syncing">;
+
+const NO_REGIONS: Counts = { unwritten: 0, clean: 0, dirty: 0, needSync: 0, syncing: 0 };
+
+function countStates(bytes: Uint8Array): Counts {
+  const counts = new Array<number>(STATE_COUNT).fill(0);
+  for (const byte of bytes) counts[stateFromDisk(byte)]!++;
+  return {
+    unwritten: counts[State.Unwritten]!,
+    clean: counts[State.Clean]!,
+    dirty: counts[State.Dirty]!,
+    needSync: counts[State.NeedSync]!,
+    syncing: counts[State.Syncing]!,
+  };
+}
+
+/**
+ * Makes a member forget its array, durably; its data stays. Throws an NbdRaidError:
+ * member-foreign (no md superblock), member-in-use, member-not-file, member-unreadable; or a
+ * MemberError.
+ */
+export async function zeroSuperblock(path: string): Promise<void> {
+  const member = await FileMember.open(path, { readOnly: false });
+  try {
+    const bitmapOffset = await findBitmap(member);
+    const superblocks = await findSuperblocks(member);
+    if (superblocks.length === 0)
+      throw new NbdRaidError("member-foreign", `${member.path} has no md superblock`);
+    await zeroSuperblocks(member, superblocks);
+    if (bitmapOffset === null) return;
+    await member.writeDurable(new Uint8Array(BITMAP_HEADER_BYTES), bitmapOffset);
+  } finally {
+    await member.close();
+  }
+}
+
+/** Null also where the superblock is damaged: then there is no telling. */
+async function findBitmap(member: Member): Promise<number | null> {
+  try {
+    const { superblock } = await readHeaders(member);
+    const hasBitmap = (superblock.featureMap & FEATURE_BITMAP_OFFSET) !== 0;
+    return hasBitmap ? bitmapOffsetBytes(superblock) : null;
+  } catch (error) {
+    if (error instanceof NbdRaidError) return null;
+    throw error;
+  }
+}

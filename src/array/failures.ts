@@ -1,0 +1,126 @@
+import type { Logger } from "pino";
+import { NbdRaidError } from "../errors.ts";
+import { MemberError } from "../member/member.ts";
+import type { LegFailure } from "../raid/mirror.ts";
+import type { Device, Devices } from "./devices.ts";
+
+/** What the failure policy asks of the array around it. */
+export interface FailureHost {
+  readonly name: string;
+  readonly devices: Devices;
+  readonly logger: Logger;
+  /** Writes the superblocks as the devices are now. */
+  record(): Promise<void>;
+  failureUnrecorded(): boolean;
+  /** A device takes no part any more: syncs and sources look again. */
+  ejected(device: Device): void;
+}
+
+/** md's max_read_errors: more of them within the hour, halved each hour, and the device fails. */
+const READ_ERRORS_MAX = 20;
+
+/**
+ * What becomes of members that fail.
+ *
+ * Invariant (failure before answer): a request that a member missed is answered only when
+ * `settled` has resolved, so its failure is on the survivors by then.
+ */
+export class Failures {
+  private readonly host: FailureHost;
+  private recording: Promise<void> | null = null;
+  /** The superblocks on disk call a device active that takes no writes any more. */
+  private unrecorded: boolean;
+  /** Not null: no write, FLUSH or FUA succeeds until restart, and the superblock stays dirty. */
+  failed: NbdRaidError | null = null;
+
+  constructor(host: FailureHost) {
+    this.host = host;
+    this.unrecorded = host.failureUnrecorded();
+  }
+
+  /** False while a failure waits to be recorded, or the array has failed. */
+  get clear(): boolean {
+    return this.failed === null && !this.unrecorded;
+  }
+
+  /** Resolves when every failure so far is recorded; rejects if the array has failed. */
+  async settled(): Promise<void> {
+    while (this.unrecorded && this.failed === null) {
+      this.recording ??= this.record();
+      await this.recording;
+    }
+    if (this.failed !== null) throw this.failed;
+  }
+
+  private async record(): Promise<void> {
+    try {
+      await this.host.record();
+      this.unrecorded = this.host.failureUnrecorded();
+    } finally {
+      this.recording = null;
+    }
+  }
+
+  /**
+   * Members failed a write (not for want of space). Those the level can lose are ejected; if
+   * none would be left, all stay. False in that case.
+   */
+  writesFailed(failures: readonly LegFailure<Device>[]): boolean {
+    const failing = new Set(failures.map(({ leg }) => leg));
+    for (const { leg } of failures) leg.writeErrors++;
+    if (this.host.devices.inSync.every((device) => failing.has(device))) return false;
+    for (const { leg, error } of failures) this.eject(leg, error.message);
+    return true;
+  }
+
+  /**
+   * Members failed an fdatasync or a durable write: what they hold is unknown, so they are never
+   * asked again. If the level cannot lose them the array has failed: nothing is recorded, for
+   * none of them is better than the others.
+   */
+  syncsFailed(failures: readonly LegFailure<Device>[]): void {
+    if (failures.length === 0 || this.writesFailed(failures)) return;
+    const { error } = failures[0]!;
+    this.failed ??= new NbdRaidError(
+      "array-failed",
+      `${this.host.name}: no member is left that is sure to hold the data: ${error.message}`,
+      { cause: error },
+    );
+    this.host.logger.fatal({ array: this.host.name, err: error }, "array failed");
+  }
+
+  /** A metadata write failed. True if the device is ejected, false if the array has failed. */
+  metadataFailed(device: Device, error: unknown): boolean {
+    if (!(error instanceof MemberError)) throw error;
+    this.syncsFailed([{ leg: device, error }]);
+    return this.failed === null;
+  }
+
+  /** A member could not be read; the data came from elsewhere. */
+  readFailed(device: Device, message: string): void {
+    device.readErrors++;
+    const { array, member } = { array: this.host.name, member: device.member.path };
+    this.host.logger.warn({ array, member, reason: message }, "read error, served from another");
+    if (device.readErrors <= READ_ERRORS_MAX) return;
+    if (this.canLose(device)) this.eject(device, `${device.readErrors} read errors`);
+  }
+
+  canLose(device: Device): boolean {
+    return this.host.devices.inSync.some((other) => other !== device);
+  }
+
+  /** The device takes no part from here on; `settled` makes that durable. */
+  eject(device: Device, reason: string): void {
+    if (device.state === "faulty") return;
+    device.state = "faulty";
+    device.recovery = null;
+    this.host.devices.changed();
+    this.unrecorded = true;
+    const { name, logger } = this.host;
+    logger.error(
+      { array: name, member: device.member.path, slot: device.slot, reason },
+      "member failed",
+    );
+    this.host.ejected(device);
+  }
+}

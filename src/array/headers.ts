@@ -1,0 +1,74 @@
+import { NbdRaidError } from "../errors.ts";
+import type { Member } from "../member/member.ts";
+import { type BitmapSuperblock, decodeBitmapSuperblock } from "../metadata/bitmap-superblock.ts";
+import { FEATURE_BITMAP_OFFSET } from "../metadata/features.ts";
+import { BITMAP_HEADER_BYTES } from "../metadata/layout.ts";
+import {
+  decodeSuperblock,
+  type Superblock,
+  SUPERBLOCK_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+} from "../metadata/superblock.ts";
+
+/** What a member says of itself. */
+export interface MemberHeaders {
+  readonly superblock: Superblock;
+  /** Null: the array has none. An error: it should have one and it cannot be used. */
+  readonly bitmap: BitmapSuperblock | NbdRaidError | null;
+}
+
+/** Byte offset of the bitmap superblock on the member. */
+export function bitmapOffsetBytes(superblock: Superblock): number {
+  return SUPERBLOCK_OFFSET_BYTES + superblock.bitmapOffsetSectors * 512;
+}
+
+/**
+ * Reads and checks superblock and bitmap superblock. Throws an NbdRaidError: member-too-small,
+ * member-foreign, superblock-corrupt, superblock-unsupported, member-unreadable.
+ */
+export async function readHeaders(member: Member): Promise<MemberHeaders> {
+  const bytes = await readHeader(member, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
+  const superblock = decodeSuperblock(bytes, member.path, Math.floor(member.sizeBytes / 512));
+  if ((superblock.featureMap & FEATURE_BITMAP_OFFSET) === 0) return { superblock, bitmap: null };
+  const header = await readHeader(member, bitmapOffsetBytes(superblock), BITMAP_HEADER_BYTES);
+  return { superblock, bitmap: decodeBitmap(header, superblock, member.path) };
+}
+
+function decodeBitmap(
+  bytes: Uint8Array,
+  superblock: Superblock,
+  path: string,
+): BitmapSuperblock | NbdRaidError {
+  try {
+    const bitmap = decodeBitmapSuperblock(bytes, path);
+    if (bitmap.uuid === superblock.setUuid) return bitmap;
+    return new NbdRaidError("bitmap-corrupt", `${path}: the bitmap is another array's`);
+  } catch (error) {
+    if (error instanceof NbdRaidError) return error;
+    throw error;
+  }
+}
+
+/** The states on a member: one byte a region. */
+export async function readRegionBytes(
+  member: Member,
+  superblock: Superblock,
+  regions: number,
+): Promise<Uint8Array> {
+  return readHeader(member, bitmapOffsetBytes(superblock) + BITMAP_HEADER_BYTES, regions);
+}
+
+async function readHeader(member: Member, offset: number, length: number): Promise<Uint8Array> {
+  if (offset < 0 || offset + length > member.sizeBytes) {
+    const message = `${member.path}: ${member.sizeBytes} bytes are too few for an array's member`;
+    throw new NbdRaidError("member-too-small", message);
+  }
+  const bytes = new Uint8Array(length);
+  try {
+    await member.read(bytes, offset);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new NbdRaidError("member-unreadable", reason, { cause: error });
+  }
+  return bytes;
+}

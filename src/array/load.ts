@@ -1,0 +1,193 @@
+import type { Logger } from "pino";
+import { loadRegions, type LoadRule } from "../bitmap/load.ts";
+import { Regions } from "../bitmap/regions.ts";
+import { State } from "../bitmap/transitions.ts";
+import type { Clock } from "../clock.ts";
+import { NbdRaidError } from "../errors.ts";
+import type { Member } from "../member/member.ts";
+import {
+  BITMAP_CLEAN,
+  BITMAP_FIRST_USE,
+  BITMAP_STALE,
+  BITMAP_WRITE_ERROR,
+  type BitmapSuperblock,
+} from "../metadata/bitmap-superblock.ts";
+import { knownZeroRecordValid } from "../metadata/known-zero.ts";
+import { BITMAP_RESERVED_SECTORS, regionBytesFor } from "../metadata/layout.ts";
+import { DEVFLAG_WRITE_MOSTLY } from "../metadata/superblock.ts";
+import { type ArrayParts, RaidArray } from "./array.ts";
+import type { AssemblyPlan, Found, MemberPlan } from "./assemble.ts";
+import type { ArrayDescription } from "./description.ts";
+import { type Device, Devices } from "./devices.ts";
+import { readRegionBytes } from "./headers.ts";
+
+/** A member that is open, and what it says. */
+export interface OpenMember extends Found {
+  readonly member: Member;
+}
+
+/** What an array gets from outside. */
+export interface Surroundings {
+  readonly readOnly: boolean;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly openMember: ArrayParts["openMember"];
+  readonly identify: ArrayParts["identify"];
+  readonly newUuid: ArrayParts["newUuid"];
+  /** Sync and requests share one thread (simulations). */
+  readonly oneThread: boolean;
+}
+
+/** The bitmap as the members in sync hold it, and what to make of it. */
+interface FoundBitmap {
+  readonly copies: readonly { readonly device: Device; readonly superblock: BitmapSuperblock }[];
+  readonly rule: LoadRule;
+}
+
+/**
+ * Makes the running array of a plan that was not refused. Writes nothing; `start` of the array
+ * does. Members that the plan leaves out are the caller's to close.
+ */
+export async function loadArray(
+  plan: AssemblyPlan<OpenMember>,
+  surroundings: Surroundings,
+): Promise<RaidArray> {
+  const devices = placeDevices(plan);
+  const found = findBitmap(plan, devices);
+  const description = describe(plan, found);
+  const regions = Regions.create(
+    description.componentBytes,
+    description.regionBytes,
+    surroundings.oneThread,
+  );
+  if (found === null) loadWithoutBitmap(regions, plan);
+  else await loadWithBitmap(regions, plan, found);
+  const superblocks = found?.copies.map(({ superblock }) => superblock) ?? [];
+  const { freshest } = plan;
+  return new RaidArray({
+    ...surroundings,
+    description,
+    devices,
+    regions,
+    freshest,
+    eventsCleared: Math.max(0, ...superblocks.map(({ eventsCleared }) => eventsCleared)),
+    knownZero:
+      found?.rule === "reload" &&
+      superblocks.every(
+        ({ knownZero }) =>
+          knownZero !== null && knownZeroRecordValid(knownZero, freshest.events, freshest.utime),
+      ),
+    bitmapStale: found !== null && found.rule !== "reload",
+  });
+}
+
+function placeDevices(plan: AssemblyPlan<OpenMember>): Devices {
+  const devices = new Devices(plan.freshest.raidDisks);
+  for (const member of plan.members) {
+    if (member.use === "left out") continue;
+    const device = deviceOf(member, member.use);
+    if (member.slot === null) devices.others.push(device);
+    else devices.slots[member.slot] = device;
+  }
+  return devices;
+}
+
+function deviceOf(
+  { found, slot, recovery }: MemberPlan<OpenMember>,
+  state: "in_sync" | "rebuilding" | "spare",
+): Device {
+  const { superblock, member } = found;
+  return {
+    member,
+    superblock,
+    dataOffset: superblock.dataOffsetSectors * 512,
+    state,
+    slot,
+    writeMostly: (superblock.devflags & DEVFLAG_WRITE_MOSTLY) !== 0,
+    readErrors: 0,
+    writeErrors: 0,
+    recovery,
+  };
+}
+
+/** Copies on members in sync that are as new as the array; with none, everything may differ. */
+function findBitmap(plan: AssemblyPlan<OpenMember>, devices: Devices): FoundBitmap | null {
+  const inSync = plan.members.filter(({ use }) => use === "in_sync");
+  const copies = inSync.flatMap(({ found, slot }) => {
+    const device = slot === null ? null : devices.slots[slot];
+    const { bitmap } = found;
+    if (device == null || bitmap === null || bitmap instanceof NbdRaidError) return [];
+    return [{ device, superblock: bitmap }];
+  });
+  if (copies.length === 0) return null;
+  const { events } = plan.freshest;
+  const firstUse = copies.filter(({ superblock }) => superblock.state & BITMAP_FIRST_USE);
+  if (firstUse.length === copies.length) {
+    const clean = copies.every(({ superblock }) => superblock.state & BITMAP_CLEAN);
+    // With more events the kernel that was to initialise it has run, and may have lost it.
+    const rule = events > 1 ? "stale" : clean ? "first-use-clean" : "first-use";
+    return { copies, rule };
+  }
+  const bad = BITMAP_FIRST_USE | BITMAP_STALE | BITMAP_WRITE_ERROR;
+  const usable = copies.filter(
+    ({ superblock }) => superblock.events >= events && (superblock.state & bad) === 0,
+  );
+  if (usable.length > 0) return { copies: usable, rule: "reload" };
+  return { copies, rule: "stale" };
+}
+
+function describe(
+  { freshest }: AssemblyPlan<OpenMember>,
+  bitmap: FoundBitmap | null,
+): ArrayDescription {
+  const componentBytes = freshest.sizeSectors * 512;
+  const settled = bitmap?.copies.find(({ superblock }) => !(superblock.state & BITMAP_FIRST_USE));
+  const reserved = settled?.superblock.sectorsReserved ?? BITMAP_RESERVED_SECTORS;
+  return {
+    name: freshest.setName,
+    uuid: freshest.setUuid,
+    level: freshest.level,
+    layout: freshest.layout,
+    chunkBytes: freshest.chunksizeSectors * 512,
+    raidDisks: freshest.raidDisks,
+    componentBytes,
+    sizeBytes: componentBytes,
+    ctime: freshest.ctime,
+    bitmap: bitmap === null ? "none" : "lockless",
+    regionBytes:
+      settled === undefined
+        ? regionBytesFor(componentBytes, BITMAP_RESERVED_SECTORS)
+        : settled.superblock.regionSectors * 512,
+    bitmapOffsetSectors: bitmap === null ? 0 : freshest.bitmapOffsetSectors,
+    bitmapReservedSectors: reserved,
+  };
+}
+
+async function loadWithBitmap(
+  regions: Regions,
+  plan: AssemblyPlan<OpenMember>,
+  found: FoundBitmap,
+): Promise<void> {
+  const copies =
+    found.rule === "reload"
+      ? await Promise.all(
+          found.copies.map(({ device }) =>
+            readRegionBytes(device.member, device.superblock, regions.count),
+          ),
+        )
+      : [];
+  const unclean = plan.freshest.resyncOffsetSectors !== "clean";
+  const conditions = { absent: false, degraded: false, lazyParity: false };
+  loadRegions(regions, copies, found.rule, conditions, unclean || found.rule === "stale");
+}
+
+/** Without a bitmap the superblock alone knows: from its resync offset on everything may differ. */
+function loadWithoutBitmap(regions: Regions, { freshest }: AssemblyPlan<OpenMember>): void {
+  const { resyncOffsetSectors } = freshest;
+  const end = resyncOffsetSectors === "clean" ? Infinity : resyncOffsetSectors * 512;
+  for (let region = 0; region < regions.count; region++) {
+    const suspect = (region + 1) * regions.regionBytes > end;
+    regions.force(region, suspect ? State.NeedSync : State.Clean);
+    regions.setSuspect(region, suspect);
+  }
+}

@@ -1,0 +1,365 @@
+import { resolve } from "node:path";
+import type { Logger } from "pino";
+import type { WriteBitmap } from "../bitmap/bitmap.ts";
+import { type ErrorCode, NbdRaidError } from "../errors.ts";
+import type { Member } from "../member/member.ts";
+import { FEATURE_RECOVERY_BITMAP, FEATURE_RECOVERY_OFFSET } from "../metadata/features.ts";
+import {
+  DEVFLAG_WRITE_MOSTLY,
+  emptySuperblock,
+  roleOf,
+  type Superblock,
+} from "../metadata/superblock.ts";
+import { planLayout } from "../metadata/layout.ts";
+import { formatUuid } from "../metadata/uuid.ts";
+import { levelName } from "../metadata/levels.ts";
+import { findData } from "./blank.ts";
+import type { ArrayDescription } from "./description.ts";
+import type { Device, Devices, Recovery } from "./devices.ts";
+import type { Failures } from "./failures.ts";
+import { readHeaders } from "./headers.ts";
+import type { MetadataWriter } from "./metadata-writer.ts";
+import type { Syncs } from "./syncs.ts";
+
+/** What changes of members need of the array they change. */
+export interface MembershipParts {
+  readonly description: ArrayDescription;
+  readonly devices: Devices;
+  readonly bitmap: WriteBitmap;
+  readonly metadata: MetadataWriter;
+  readonly syncs: Syncs;
+  readonly failures: Failures;
+  readonly logger: Logger;
+  readonly openMember: (path: string) => Promise<Member>;
+  /** What `Member.identity` would be, or null if there is nothing at the path. */
+  readonly identify: (path: string) => string | null;
+  /** 16 random bytes: the uuid of a new device. */
+  readonly newUuid: () => Uint8Array;
+}
+
+/**
+ * Members that come and go while the array runs: fail, remove, re-add, add, and spares that take
+ * a failed slot. One change at a time; each resolves once its effect is durable and the sync it
+ * calls for is registered.
+ */
+export class Membership {
+  private readonly parts: MembershipParts;
+  private queue: Promise<unknown> = Promise.resolve();
+  private stopped = false;
+
+  constructor(parts: MembershipParts) {
+    this.parts = parts;
+  }
+
+  fail(member: string): Promise<void> {
+    return this.enqueue(async () => {
+      const device = this.find(member);
+      if (device.state === "faulty") return;
+      if (device.state === "in_sync" && !this.parts.failures.canLose(device)) {
+        throw this.error("last-member", `${device.member.path} is the last member in sync`);
+      }
+      this.parts.failures.eject(device, "asked to");
+      await this.parts.failures.settled();
+    });
+  }
+
+  remove(member: string): Promise<void> {
+    return this.enqueue(async () => {
+      const { devices, syncs } = this.parts;
+      const device = this.find(member);
+      if (device.state === "in_sync" || device.state === "rebuilding") {
+        throw this.error("member-busy", `${device.member.path} is in use`);
+      }
+      const goOn = await syncs.pause();
+      try {
+        if (device.slot !== null && devices.slots[device.slot] === device) {
+          devices.slots[device.slot] = null;
+        } else {
+          devices.others.splice(devices.others.indexOf(device), 1);
+        }
+        devices.changed();
+        await device.member.close();
+      } finally {
+        goOn();
+      }
+    });
+  }
+
+  /** Brings a member back that was away: copies only what the bitmap says it lacks. */
+  reAdd(path: string): Promise<void> {
+    return this.enqueue(() =>
+      this.withMember(path, async (member) => {
+        const superblock = await this.ownSuperblock(member);
+        const why =
+          superblock === null ? "it has no superblock of this array" : this.whyInFull(superblock);
+        if (superblock === null || why !== null) {
+          throw this.error("re-add-refused", `${member.path} cannot come back by bitmap: ${why}`);
+        }
+        await this.joinByBitmap(member, superblock);
+      }),
+    );
+  }
+
+  /** Adds a member: by bitmap if it may, else in full; as a spare if no slot is free. */
+  add(path: string, writeMostly: boolean): Promise<void> {
+    return this.enqueue(() =>
+      this.withMember(path, async (member) => {
+        const superblock = await this.ownSuperblock(member);
+        if (superblock !== null && this.whyInFull(superblock) === null) {
+          await this.joinByBitmap(member, superblock);
+          return;
+        }
+        if (superblock === null) await this.refuseData(member);
+        const device = this.newDevice(member, superblock, writeMostly);
+        this.parts.devices.others.push(device);
+        try {
+          if (this.freeSlot() === null) await this.parts.metadata.update();
+          else await this.takeSlot(device);
+        } catch (error) {
+          this.drop(device);
+          throw error;
+        }
+      }),
+    );
+  }
+
+  setWriteMostly(member: string, writeMostly: boolean): Promise<void> {
+    return this.enqueue(async () => {
+      const { bitmap, metadata } = this.parts;
+      const device = this.find(member);
+      // Reads of suspect regions must not change their source: what was read once stays.
+      if (bitmap.regions.anySuspect()) {
+        throw this.error("member-busy", "a resync has to finish first");
+      }
+      device.writeMostly = writeMostly;
+      await metadata.update();
+    });
+  }
+
+  /** Spares take the slots of members that failed or are missing. */
+  fillSlots(): void {
+    const waiting = this.parts.devices.others.some((device) => device.state === "spare");
+    if (!waiting || this.freeSlot() === null || this.stopped) return;
+    void this.enqueue(async () => {
+      const spare = this.parts.devices.others.find((device) => device.state === "spare");
+      if (spare !== undefined && this.freeSlot() !== null) await this.takeSlot(spare);
+    }).catch((error: unknown) => {
+      this.parts.logger.error({ err: error }, "the spare could not take the slot");
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    await this.queue;
+  }
+
+  private enqueue(change: () => Promise<void>): Promise<void> {
+    const result = this.queue.then(() => {
+      if (this.stopped) throw this.error("shutting-down", "the array is shutting down");
+      return change();
+    });
+    this.queue = result.catch(() => undefined);
+    return result;
+  }
+
+  // ---- coming in
+
+  private async joinByBitmap(member: Member, superblock: Superblock): Promise<void> {
+    const device = this.deviceOf(member, superblock);
+    const slot = roleOf(superblock, superblock.devNumber);
+    await this.join(device, slot, { byBitmap: true, offset: 0 });
+  }
+
+  /** A blank or an old member, or a spare, is rebuilt in full in the lowest free slot. */
+  private async takeSlot(device: Device): Promise<void> {
+    const { description, devices } = this.parts;
+    // What is Unwritten is not copied: it must be zero on the new member too.
+    await device.member.punch(device.dataOffset, description.componentBytes);
+    const slot = this.freeSlot();
+    if (slot === null) return;
+    devices.others.splice(devices.others.indexOf(device), 1);
+    await this.join(device, slot, { byBitmap: false, offset: 0 });
+  }
+
+  /**
+   * From here on the device takes every write. It holds the whole bitmap before a superblock
+   * gives it the slot; what is written meanwhile is marked, so the recovery copies it.
+   */
+  private async join(device: Device, slot: number, recovery: Recovery): Promise<void> {
+    const { devices, bitmap, metadata, syncs, logger } = this.parts;
+    const failed = devices.slots[slot];
+    if (failed != null) {
+      failed.slot = null;
+      devices.others.push(failed);
+    }
+    const goOn = await syncs.pause();
+    try {
+      device.slot = slot;
+      device.state = "rebuilding";
+      device.recovery = recovery;
+      devices.slots[slot] = device;
+      devices.changed();
+      bitmap.touchAll();
+      await bitmap.flush();
+      await metadata.update();
+      logger.info(
+        { member: device.member.path, slot, byBitmap: recovery.byBitmap },
+        "member joins",
+      );
+    } finally {
+      goOn();
+    }
+    if (device.recovery === null) {
+      throw this.error("io-error", `${device.member.path} failed while it was added`);
+    }
+  }
+
+  /**
+   * Why a member must be copied in full, or null: it may come back by bitmap. The bitmap has
+   * kept count of what it lacks only if nothing was forgotten since it left (events_cleared),
+   * and the member itself must agree on who the others are.
+   */
+  private whyInFull(superblock: Superblock): string | null {
+    const { description, devices, metadata } = this.parts;
+    const slot = roleOf(superblock, superblock.devNumber);
+    if (description.bitmap === "none") return "the array has no bitmap";
+    if (slot >= description.raidDisks) return "it held no slot";
+    const holder = devices.slots[slot];
+    if (holder != null && holder.state !== "faulty") return `slot ${slot} is taken`;
+    const recovery = superblock.featureMap & (FEATURE_RECOVERY_OFFSET | FEATURE_RECOVERY_BITMAP);
+    if (recovery === FEATURE_RECOVERY_OFFSET) return "it was not in sync when it left";
+    if (metadata.eventsCleared === 0) return "the bitmap does not say how far back it reaches";
+    if (superblock.events < metadata.eventsCleared) {
+      return `it has events ${superblock.events}, the bitmap reaches back to ${metadata.eventsCleared}`;
+    }
+    const foe = devices.inSync.find((other) => {
+      return roleOf(superblock, other.superblock.devNumber) !== other.slot;
+    });
+    return foe === undefined ? null : `it does not count on ${foe.member.path}`;
+  }
+
+  private freeSlot(): number | null {
+    const { slots } = this.parts.devices;
+    const free = slots.findIndex((device) => device === null || device.state === "faulty");
+    return free < 0 ? null : free;
+  }
+
+  private async withMember(path: string, use: (member: Member) => Promise<void>): Promise<void> {
+    const { devices } = this.parts;
+    const absolute = resolve(path);
+    const known = this.at(absolute);
+    if (known?.state === "faulty") {
+      throw this.error("member-busy", `${absolute} has failed: remove it first`);
+    }
+    if (known !== undefined) throw this.error("member-in-use", `${absolute} is a member already`);
+    const member = await this.parts.openMember(absolute);
+    try {
+      await use(member);
+    } catch (error) {
+      if (!devices.all().some((device) => device.member === member)) await member.close();
+      throw error;
+    }
+  }
+
+  /** The superblock of a member of this array, or null: it has none. Another array's is refused. */
+  private async ownSuperblock(member: Member): Promise<Superblock | null> {
+    const { description } = this.parts;
+    try {
+      const { superblock } = await readHeaders(member);
+      if (superblock.setUuid === description.uuid) return superblock;
+    } catch (error) {
+      if (error instanceof NbdRaidError && error.code === "member-foreign") return null;
+      throw error;
+    }
+    throw this.error("member-in-array", `${member.path} belongs to another array`);
+  }
+
+  private async refuseData(member: Member): Promise<void> {
+    const data = await findData(member);
+    if (data === null) return;
+    const message = `${member.path} holds data at byte ${data}; a new member must be blank`;
+    throw this.error("member-not-empty", message);
+  }
+
+  private newDevice(member: Member, old: Superblock | null, writeMostly: boolean): Device {
+    const { description, devices, metadata } = this.parts;
+    const devNumber = old?.devNumber ?? metadata.freeDevNumber();
+    const clash = devices.all().some(({ superblock }) => superblock.devNumber === devNumber);
+    const number = clash ? metadata.freeDevNumber() : devNumber;
+    if (number === undefined) throw this.error("usage", "the superblock has no room for a member");
+    const level = levelName(description.level);
+    if (level === null) throw new Error("a running array has a known level");
+    const layout = planLayout({
+      path: member.path,
+      deviceBytes: member.sizeBytes,
+      level,
+      raidDisks: description.raidDisks,
+      spares: 0,
+      chunkBytes: description.chunkBytes === 0 ? null : description.chunkBytes,
+      bitmap: description.bitmap,
+    });
+    if (layout.usedSizeSectors * 512 < description.componentBytes) {
+      const needed = layout.dataOffsetSectors * 512 + description.componentBytes;
+      const message = `${member.path} has ${member.sizeBytes} bytes and needs ${needed}`;
+      throw this.error("member-too-small", message);
+    }
+    const superblock: Superblock = {
+      ...emptySuperblock(metadata.roleCount),
+      setUuid: description.uuid,
+      setName: description.name,
+      ctime: description.ctime,
+      level: description.level,
+      layout: description.layout,
+      chunksizeSectors: description.chunkBytes / 512,
+      raidDisks: description.raidDisks,
+      sizeSectors: description.componentBytes / 512,
+      dataOffsetSectors: layout.dataOffsetSectors,
+      dataSizeSectors: layout.dataSizeSectors,
+      devNumber: number,
+      deviceUuid: formatUuid(this.parts.newUuid()),
+    };
+    return { ...this.deviceOf(member, superblock), state: "spare", writeMostly };
+  }
+
+  private deviceOf(member: Member, superblock: Superblock): Device {
+    return {
+      member,
+      superblock,
+      dataOffset: superblock.dataOffsetSectors * 512,
+      state: "rebuilding",
+      slot: null,
+      writeMostly: (superblock.devflags & DEVFLAG_WRITE_MOSTLY) !== 0,
+      readErrors: 0,
+      writeErrors: 0,
+      recovery: null,
+    };
+  }
+
+  private drop(device: Device): void {
+    const { others } = this.parts.devices;
+    const index = others.indexOf(device);
+    if (index >= 0) others.splice(index, 1);
+  }
+
+  /** `member` is a slot number or a path. */
+  private find(member: string): Device {
+    const { devices } = this.parts;
+    const device = /^\d+$/.test(member) ? devices.slots[Number(member)] : this.at(resolve(member));
+    if (device == null) throw this.error("unknown-member", `no member ${member}`);
+    return device;
+  }
+
+  /** By device and inode; by path where nothing is there any more. */
+  private at(path: string): Device | undefined {
+    const identity = this.parts.identify(path);
+    return this.parts.devices
+      .all()
+      .find(({ member }) =>
+        identity === null ? member.path === path : member.identity === identity,
+      );
+  }
+
+  private error(code: ErrorCode, message: string): NbdRaidError {
+    return new NbdRaidError(code, `${this.parts.description.name}: ${message}`);
+  }
+}

@@ -1,0 +1,61 @@
+import { levelName } from "../metadata/levels.ts";
+import type { RaidArray } from "./array.ts";
+import type { Device } from "./devices.ts";
+import type { ArrayStatus, BitmapStatus, MemberStatus } from "./status.ts";
+
+/** The status of a running array, in the shape of `status --json`. */
+export function describeArray(array: RaidArray): ArrayStatus {
+  const { about, devices, metadata, syncs } = array;
+  return {
+    name: about.name,
+    uuid: about.uuid,
+    level: levelName(about.level) ?? "1",
+    layout: null,
+    chunkSize: about.chunkBytes === 0 ? null : about.chunkBytes,
+    size: about.sizeBytes,
+    raidDisks: about.raidDisks,
+    events: metadata.events,
+    state: stateOf(array),
+    degraded: devices.degraded,
+    mismatchCount: 0,
+    knownZero: metadata.knownZero,
+    members: [
+      ...devices.slots.map((device, slot) => describeSlot(device, slot)),
+      ...devices.others.map((device) => describeDevice(device)),
+    ],
+    bitmap: about.bitmap === "none" ? null : describeBitmap(array),
+    sync: syncs.status(),
+    lastSync: syncs.lastSync,
+  };
+}
+
+function stateOf(array: RaidArray): ArrayStatus["state"] {
+  if (array.failures.failed !== null) return "failed";
+  if (array.readOnly) return "read-only";
+  return array.isActive ? "active" : "clean";
+}
+
+function describeSlot(device: Device | null, slot: number): MemberStatus {
+  if (device !== null) return describeDevice(device);
+  const counters = { writeMostly: false, readErrors: 0, writeErrors: 0 };
+  return { slot, path: null, state: "missing", ...counters };
+}
+
+function describeDevice(device: Device): MemberStatus {
+  const { slot, state, writeMostly, readErrors, writeErrors } = device;
+  return { slot, path: device.member.path, state, writeMostly, readErrors, writeErrors };
+}
+
+function describeBitmap({ regions, bitmap, daemon }: RaidArray): BitmapStatus {
+  const { oldestDirtyMs, lastRun } = daemon;
+  return {
+    type: "lockless",
+    regionSize: regions.regionBytes,
+    regions: regions.count,
+    ...regions.counts(),
+    blocksWritten: bitmap.blocksWritten,
+    infections: bitmap.infections,
+    daemonLastRun: lastRun === null ? null : Math.floor(lastRun / 1000),
+    oldestDirtySeconds: oldestDirtyMs === null ? null : Math.round(oldestDirtyMs / 1000),
+  };
+}

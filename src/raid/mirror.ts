@@ -1,0 +1,197 @@
+import { type Member, MemberError } from "../member/member.ts";
+import { FALLBACK_BLOCK_BYTES } from "./mirror-copy.ts";
+
+/** A member of the mirror, as this level uses it. */
+export interface MirrorLeg {
+  readonly member: Member;
+  /** Bytes from the start of the member to its data area. */
+  readonly dataOffset: number;
+  readonly slot: number | null;
+  readonly writeMostly: boolean;
+}
+
+/** The legs as they are now. */
+export interface MirrorLegs<Leg extends MirrorLeg> {
+  /** In slot order: whom reads may ask. */
+  readonly inSync: readonly Leg[];
+  /** In slot order: whom writes go to. */
+  readonly writable: readonly Leg[];
+}
+
+export interface LegFailure<Leg> {
+  readonly leg: Leg;
+  readonly error: MemberError;
+}
+
+/** Blocks that one leg could not read; offsets are bytes of the array. */
+export interface UnreadBlock<Leg> extends LegFailure<Leg> {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * Level 1: every leg holds the array's bytes at the same offsets of its data area. Knows how to
+ * read from one and to write to all; what becomes of a leg that fails is the caller's policy.
+ */
+export class Mirror<Leg extends MirrorLeg> {
+  private readonly legs: MirrorLegs<Leg>;
+  /** By slot: where the last read ended, for sequential streams. */
+  private readonly tails: number[] = [];
+  /** By slot: reads under way in the pool. */
+  private readonly busy: number[] = [];
+  private turn = 0;
+  /** The source of pinned reads: stays so while it is in sync. */
+  private pinned: Leg | null = null;
+
+  constructor(legs: MirrorLegs<Leg>) {
+    this.legs = legs;
+  }
+
+  /**
+   * Legs in the order in which pinned reads and syncs ask them: the source first (lowest in-sync
+   * slot, not write-mostly if there is another), then the others.
+   */
+  sources(): Leg[] {
+    const { inSync } = this.legs;
+    if (this.pinned === null || !inSync.includes(this.pinned)) {
+      this.pinned = inSync.find((leg) => !leg.writeMostly) ?? inSync[0] ?? null;
+    }
+    const { pinned } = this;
+    const others = inSync.filter((leg) => leg !== pinned);
+    return pinned === null ? others : [pinned, ...others.sort(byWriteMostly)];
+  }
+
+  tryRead(into: Uint8Array, offset: number, pinned: boolean): boolean {
+    const leg = this.choose(offset, pinned);
+    if (leg === undefined) return false;
+    this.tails[leg.slot ?? 0] = offset + into.length;
+    return leg.member.tryRead(into, leg.dataOffset + offset);
+  }
+
+  /**
+   * Fills `into`. Blocks that a leg could not read were read from others and are named, so that
+   * they are repaired. Rejects with the last MemberError if some block can be read nowhere.
+   */
+  async read(into: Uint8Array, offset: number, pinned: boolean): Promise<UnreadBlock<Leg>[]> {
+    const leg = this.choose(offset, pinned);
+    if (leg === undefined) throw new Error("a mirror that runs has a leg in sync");
+    const slot = leg.slot ?? 0;
+    this.tails[slot] = offset + into.length;
+    this.busy[slot] = (this.busy[slot] ?? 0) + 1;
+    try {
+      await leg.member.read(into, leg.dataOffset + offset);
+      return [];
+    } catch (error) {
+      if (!(error instanceof MemberError)) throw error;
+    } finally {
+      this.busy[slot] = this.busy[slot]! - 1;
+    }
+    return this.readBlocks(into, offset);
+  }
+
+  /** Block by block from the first source that can: a sync finds the same data, see copyMirror. */
+  private async readBlocks(into: Uint8Array, offset: number): Promise<UnreadBlock<Leg>[]> {
+    const unread: UnreadBlock<Leg>[] = [];
+    for (let at = 0; at < into.length;) {
+      const toBoundary = FALLBACK_BLOCK_BYTES - ((offset + at) % FALLBACK_BLOCK_BYTES);
+      const block = into.subarray(at, Math.min(into.length, at + toBoundary));
+      unread.push(...(await this.readBlock(block, offset + at)));
+      at += block.length;
+    }
+    return unread;
+  }
+
+  private async readBlock(block: Uint8Array, offset: number): Promise<UnreadBlock<Leg>[]> {
+    const unread: UnreadBlock<Leg>[] = [];
+    for (const leg of this.sources()) {
+      try {
+        await leg.member.read(block, leg.dataOffset + offset);
+        return unread;
+      } catch (error) {
+        if (!(error instanceof MemberError)) throw error;
+        unread.push({ leg, error, offset, length: block.length });
+      }
+    }
+    const last = unread.at(-1);
+    throw last?.error ?? new Error("a mirror that runs has a leg in sync");
+  }
+
+  /** True if writing this much to every leg is expected not to block. */
+  writesInline(length: number): boolean {
+    for (const leg of this.legs.writable) if (!leg.member.writesInline(length)) return false;
+    return true;
+  }
+
+  /** Writes to every leg now; false if one failed: the caller writes again with `write`. */
+  tryWrite(from: Uint8Array, offset: number): boolean {
+    for (const leg of this.legs.writable) {
+      if (!leg.member.tryWrite(from, leg.dataOffset + offset)) return false;
+    }
+    return true;
+  }
+
+  /** Every fdatasync is a no-op: what is written is as durable as it gets. */
+  get syncsInline(): boolean {
+    for (const leg of this.legs.writable) if (!leg.member.syncsInline) return false;
+    return true;
+  }
+
+  /** Writes to every leg at once; the legs that failed. */
+  write(from: Uint8Array, offset: number): Promise<LegFailure<Leg>[]> {
+    return this.onEach((leg) => leg.member.write(from, leg.dataOffset + offset));
+  }
+
+  punch(offset: number, length: number): Promise<LegFailure<Leg>[]> {
+    return this.onEach((leg) => leg.member.punch(leg.dataOffset + offset, length));
+  }
+
+  zero(offset: number, length: number): Promise<LegFailure<Leg>[]> {
+    return this.onEach((leg) => leg.member.zero(leg.dataOffset + offset, length));
+  }
+
+  sync(): Promise<LegFailure<Leg>[]> {
+    return this.onEach((leg) => leg.member.sync());
+  }
+
+  async prefetch(offset: number, length: number): Promise<void> {
+    const leg = this.choose(offset, true);
+    await leg?.member.prefetch(leg.dataOffset + offset, length);
+  }
+
+  private async onEach(operation: (leg: Leg) => Promise<void>): Promise<LegFailure<Leg>[]> {
+    const legs = this.legs.writable;
+    const results = await Promise.allSettled(legs.map(operation));
+    const failures: LegFailure<Leg>[] = [];
+    for (const [index, result] of results.entries()) {
+      if (result.status === "fulfilled") continue;
+      const error: unknown = result.reason;
+      if (!(error instanceof MemberError)) throw error;
+      failures.push({ leg: legs[index]!, error });
+    }
+    return failures;
+  }
+
+  /** A stream stays on its leg; other reads go to the least busy, in turn; write-mostly last. */
+  private choose(offset: number, pinned: boolean): Leg | undefined {
+    const { inSync } = this.legs;
+    if (inSync.length === 1) return inSync[0];
+    if (pinned) return this.sources()[0];
+    let best: Leg | undefined;
+    let bestLoad = Infinity;
+    this.turn = (this.turn + 1) % inSync.length;
+    for (let index = 0; index < inSync.length; index++) {
+      const leg = inSync[(this.turn + index) % inSync.length]!;
+      if (!leg.writeMostly && this.tails[leg.slot ?? 0] === offset) return leg;
+      const load = (this.busy[leg.slot ?? 0] ?? 0) + (leg.writeMostly ? 1e6 : 0);
+      if (load < bestLoad) {
+        best = leg;
+        bestLoad = load;
+      }
+    }
+    return best;
+  }
+}
+
+function byWriteMostly(a: MirrorLeg, b: MirrorLeg): number {
+  return Number(a.writeMostly) - Number(b.writeMostly);
+}
