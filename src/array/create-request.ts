@@ -70,7 +70,7 @@ export const REQUEST_REFUSALS: readonly Refusal<CreateRequest>[] = [
     const slots = members.length - spares;
     return slots >= 1 && slots <= SLOTS_MAX
       ? null
-      : `${members.length} members of which ${spares} are spares: 1 to ${SLOTS_MAX} must be none`;
+      : `${members.length} members with ${spares} spares among them: level 1 has 1 to ${SLOTS_MAX} slots`;
   }),
   usage((request) =>
     membersOf(request).every((member) => member === MISSING)
