@@ -32,6 +32,8 @@ export class NbdServer {
   readonly #connections = new Set<Connection>();
   readonly #reported = new Set<string>();
   #closing: Promise<void> | null = null;
+  /** Connections that wait for their server to be ready; null: none has to. */
+  #held: net.Socket[] | null = null;
 
   constructor(options: NbdServerOptions) {
     const { exports, logger, limits, timers = SYSTEM_TIMERS, tuneSocket = () => {} } = options;
@@ -63,6 +65,19 @@ export class NbdServer {
     return this.#add(await listenDescriptor(fd, (accepted) => this.#accept(accepted)));
   }
 
+  /**
+   * Listeners may be made, but connections wait until the returned function is called: what can
+   * be refused (a port in use) is found out before anything is written.
+   */
+  hold(): () => void {
+    this.#held = [];
+    return () => {
+      const held = this.#held ?? [];
+      this.#held = null;
+      for (const accepted of held) this.#accept(accepted);
+    };
+  }
+
   /** Clients that have chosen an export. */
   connections(): ConnectionStatus[] {
     return [...this.#connections].flatMap((connection) => connection.status() ?? []);
@@ -80,6 +95,7 @@ export class NbdServer {
   async #close(): Promise<void> {
     const { timers, limits } = this.#context;
     for (const listener of this.#listeners) listener.close();
+    for (const accepted of this.#held ?? []) accepted.destroy();
     const connections = [...this.#connections];
     for (const connection of connections) connection.shutDown();
     const timer = timers.setTimeout(() => {
@@ -97,6 +113,7 @@ export class NbdServer {
   #accept(accepted: net.Socket): void {
     const { limits, logger } = this.#context;
     if (this.#closing !== null) return void accepted.destroy();
+    if (this.#held !== null) return void this.#held.push(accepted);
     if (this.#connections.size >= limits.connections) {
       accepted.destroy();
       return this.#warnOnce("connections", { limit: limits.connections }, "too many connections");

@@ -33,8 +33,8 @@ const SEND_BUFFER_BYTES = 2 * 1024 * 1024;
 
 /**
  * Serves until told to stop, then stops cleanly. Rejects if it cannot start, or if an array could
- * not be marked clean. First the arrays are opened, and a sync that their state calls for is
- * registered; then the control socket answers; then the listeners accept.
+ * not be marked clean. Nothing is written before the arrays start, last but for the listeners:
+ * a sync that the arrays' state calls for is registered when those accept.
  */
 export async function serve(
   options: ServeOptions,
@@ -62,9 +62,14 @@ export async function serve(
       const connections = () => server.connections();
       control = await startControl({ path: options.control, arrays, connections, stop, logger });
     }
+    const admit = server.hold();
+    const uris: string[] = [];
+    for (const fd of options.descriptors) uris.push(await server.listenFd(fd));
+    for (const uri of options.listen) uris.push(await server.listen(uri));
+    // Nothing can be refused any more: now the arrays may write.
     for (const array of arrays) await array.start();
-    for (const fd of options.descriptors) events.listening(await server.listenFd(fd));
-    for (const uri of options.listen) events.listening(await server.listen(uri));
+    admit();
+    for (const uri of uris) events.listening(uri);
     await told;
   } finally {
     await stop().finally(() => control?.close());
