@@ -77,7 +77,7 @@ export const CATALOGUE = {
   "no-server": { errno: Errno.EINVAL, remedy: "start one with nbd-raid serve, or use --control" },
   "config-invalid": { errno: Errno.EINVAL, remedy: "correct the file" },
   // the program itself
-  internal: { errno: Errno.EIO, remedy: "a bug: report it with what the server logged" },
+  internal: { errno: Errno.EIO, remedy: "this is a bug: please report it" },
 } as const satisfies Record<string, CatalogueEntry>;
 
 export type ErrorCode = keyof typeof CATALOGUE;

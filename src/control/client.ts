@@ -89,7 +89,7 @@ export class ControlClient {
 
   #unreachable(error: NodeJS.ErrnoException): NbdRaidError {
     const [code, message] = UNREACHABLE[error.code ?? ""] ?? ["no-server", error.message];
-    return new NbdRaidError(code, `${message} (${this.#path})`, { cause: error });
+    return new NbdRaidError(code, `${message}: ${this.#path}`, { cause: error });
   }
 }
 

@@ -55,7 +55,7 @@ describe("status", () => {
     const env = { NBD_RAID_CONTROL: join(await temporaryFolder(), "none.sock") };
     const { code, stdout, stderr } = await nbdRaid(["status", "--json"], { env });
     expect(code).toBe(3);
-    expect(stderr).toMatch(/^nbd-raid: no server is running .*\n$/);
+    expect(stderr).toMatch(/^nbd-raid: no server is running: .*\n$/);
     expect(JSON.parse(stdout)).toMatchObject({ version: 1, error: { code: "no-server" } });
   });
 

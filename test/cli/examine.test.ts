@@ -14,7 +14,7 @@ const superblock = mdSuperblock({
   sizeSectors: 2_097_152,
   dataSizeSectors: 2_097_152,
   dataOffsetSectors: 2048,
-  recoveryOffsetSectors: "done",
+  recoveryOffsetSectors: 0, // means nothing without its feature bit
   resyncOffsetSectors: "clean",
   reshapePositionSectors: "none",
   devNumber: 1,
@@ -75,7 +75,7 @@ describe("an examined member", () => {
   });
 
   test("that is being rebuilt shows how far", () => {
-    const rebuilding = { ...superblock, recovery_offset: 4096, resync_offset: 0 };
+    const rebuilding = { ...superblock, feature_map: 3, recovery_offset: 4096, resync_offset: 0 };
     const text = renderExamined({ path: "/b", error: null, superblock: rebuilding, bitmap: null });
     expect(text).toContain("Recovery Offset : 4096 sectors\n");
     expect(text).toContain("State : active\n");

@@ -46,8 +46,7 @@ export async function serve(
   events.stoppable(tell);
   if (options.control !== null) await assertSocketFree(options.control);
 
-  const { readOnly, run } = options;
-  const arrays = await openArrays(options.members, { readOnly, run, logger });
+  const arrays = await openArrays(options.members, { ...options, logger });
   const server = createServer(arrays, logger);
   let stopping: Promise<void> | undefined;
   const stop = (): Promise<void> => {
