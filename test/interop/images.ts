@@ -1,7 +1,7 @@
 /** What the tests know of a member image by themselves, without the program's own code. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { open, stat } from "node:fs/promises";
+import { open, rm, stat } from "node:fs/promises";
 import { run } from "./run.ts";
 
 export interface DataArea {
@@ -37,6 +37,15 @@ async function digestOf(path: string, start: number, length: number): Promise<st
     hash.update(piece as Buffer);
   }
   return hash.digest("hex");
+}
+
+/** A new, empty file of the same length in the image's place: a disk that was swapped. */
+export async function replaceByBlank(image: string): Promise<void> {
+  const { size } = await stat(image);
+  await rm(image);
+  const file = await open(image, "wx");
+  await file.truncate(size);
+  await file.close();
 }
 
 /** Bytes that the file system has allocated behind a file. */

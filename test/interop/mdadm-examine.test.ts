@@ -4,7 +4,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect } from "vitest";
 import { testWith } from "./fixtures.ts";
-import { mdadmExamine } from "./images.ts";
+import { mdadmExamine, replaceByBlank } from "./images.ts";
 import type { Server } from "./server.ts";
 
 const test = testWith("mdadm", "nbdcopy");
@@ -84,7 +84,7 @@ test("rebuilding: the new member has its slot and a recovery offset", async ({ s
   await fill(server);
   await server.ok("fail", "data", "1");
   await server.ok("remove", "data", "1");
-  await server.ok("zero-superblock", server.images[1] ?? "");
+  await replaceByBlank(server.images[1] ?? "");
   await server.ok("set", "data", "sync-speed-max", "1M");
   await server.ok("add", "data", server.images[1] ?? "");
   const { events } = await server.status();

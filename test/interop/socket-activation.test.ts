@@ -9,8 +9,9 @@ const test = testWith("nbdinfo", "nbdsh", "mdadm");
 test("nbdinfo starts the server by socket activation", async ({ create }) => {
   const server = await create();
   const command = [process.execPath, executable, "serve", ...server.images];
-  const size = await server.run("nbdinfo", "--size", "--", "[", ...command, "]");
-  expect(size).toBe(`${64 * 1024 * 1024}\n`);
+  const output = await server.run("nbdinfo", "--size", "--", "[", ...command, "]");
+  // The server shares nbdinfo's stdout.
+  expect(output.split("\n")).toContain(String(64 * 1024 * 1024));
 });
 
 test("what a client wrote through an activated server is there later, clean", async ({
