@@ -412,6 +412,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
   ): Promise<void> {
     if (action === "resync") {
       await this.daemon.checkpoint(end);
+      this.daemon.poke();
       return;
     }
     await this.gate.request();
@@ -586,6 +587,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
 
   private async leaveClean(): Promise<void> {
     if (this.failures.failed !== null) throw this.failures.failed;
+    // Superblocks say clean, nothing was written since, and no sync left regions to clean.
+    if (!this.active && this.regions.counts().dirty === 0) return;
     await this.gate.request();
     await this.settled();
     if (this.devices.degraded === 0) {
@@ -593,10 +596,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       for (let region = 0; region < this.regions.count; region++) this.bitmap.clean(region);
     }
     await this.bitmap.flush();
-    const resyncOffset = this.regions.anySuspect() ? 0 : "clean";
-    if (this.active || this.metadata.resyncOffset !== resyncOffset) {
-      await this.metadata.update(resyncOffset);
-    }
+    await this.metadata.update(this.regions.anySuspect() ? 0 : "clean");
     await this.settled();
   }
 }

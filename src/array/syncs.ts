@@ -120,7 +120,7 @@ export class Syncs {
     } finally {
       await stopTimers();
     }
-    if (outcome.result !== "stopped") outcome = await this.finish(plan, control, outcome);
+    outcome = await this.finish(plan, control, outcome);
     if (outcome.result === "failed") {
       host.logger.error({ array: host.name, reason: outcome.failure }, "sync failed");
       this.failedAt = host.devices.generation;
