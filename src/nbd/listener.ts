@@ -1,5 +1,13 @@
 /** Listening sockets: TCP, Unix, and those inherited by LISTEN_FDS. */
-import { lstatSync, renameSync, type Stats, unlinkSync } from "node:fs";
+import {
+  existsSync,
+  lstatSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  type Stats,
+  unlinkSync,
+} from "node:fs";
 import net from "node:net";
 import { NbdRaidError } from "../errors.ts";
 import { formatUri, type Address } from "./uri.ts";
@@ -11,7 +19,12 @@ export interface Listener {
   close(): void;
 }
 
-type OnAccept = (accepted: net.Socket) => void;
+export interface ListenerEvents {
+  /** A client has connected; its socket is paused and may be half-closed. */
+  readonly onAccept: (accepted: net.Socket) => void;
+  /** A client could not be accepted (no descriptors left, say); the next may be. */
+  readonly onError: (error: Error) => void;
+}
 
 /** The first inherited descriptor (sd_listen_fds(3)). */
 const LISTEN_FDS_START = 3;
@@ -27,35 +40,36 @@ export function inheritedDescriptors(env: NodeJS.ProcessEnv, pid: number): numbe
 }
 
 /** Throws "address-in-use" or "address-invalid". A socket file nobody listens on is replaced. */
-export async function listenAt(address: Address, onAccept: OnAccept): Promise<Listener> {
-  return address.kind === "tcp" ? listenTcp(address, onAccept) : listenUnix(address, onAccept);
+export async function listenAt(address: Address, events: ListenerEvents): Promise<Listener> {
+  return address.kind === "tcp" ? listenTcp(address, events) : listenUnix(address, events);
 }
 
 /** Takes over a listening socket; it is closed with the listener. Throws "address-invalid". */
-export async function listenDescriptor(fd: number, onAccept: OnAccept): Promise<Listener> {
-  const server = await bind({ fd }, `descriptor ${fd}`, onAccept);
-  return { address: boundAddress(server), close: () => void server.close() };
+export async function listenDescriptor(fd: number, events: ListenerEvents): Promise<Listener> {
+  const server = await bind({ fd }, `descriptor ${fd}`, events);
+  const address = tcpAddress(server) ?? { kind: "unix", path: socketPathOf(fd) };
+  return { address, close: () => void server.close() };
 }
 
 async function listenTcp(
   address: Address & { kind: "tcp" },
-  onAccept: OnAccept,
+  events: ListenerEvents,
 ): Promise<Listener> {
   const { host, port } = address;
-  const server = await bind({ host, port }, formatUri(address), onAccept);
-  return { address: boundAddress(server), close: () => void server.close() };
+  const server = await bind({ host, port }, formatUri(address), events);
+  return { address: tcpAddress(server) ?? address, close: () => void server.close() };
 }
 
 async function listenUnix(
   address: Address & { kind: "unix" },
-  onAccept: OnAccept,
+  events: ListenerEvents,
 ): Promise<Listener> {
   const { path } = address;
   if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) {
     throw new NbdRaidError("address-invalid", `socket path too long: ${path}`);
   }
   await removeStaleSocket(path);
-  const server = await bind({ path }, formatUri(address), onAccept);
+  const server = await bind({ path }, formatUri(address), events);
   const made = lstatSync(path);
   return { address, close: () => closeUnix(server, path, made) };
 }
@@ -89,13 +103,13 @@ function statOf(path: string): Stats | null {
   return lstatSync(path, { throwIfNoEntry: false }) ?? null;
 }
 
-function bind(options: net.ListenOptions & { fd?: number }, name: string, onAccept: OnAccept) {
+function bind(options: net.ListenOptions & { fd?: number }, name: string, events: ListenerEvents) {
   return new Promise<net.Server>((resolve, reject) => {
-    const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, onAccept);
+    const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, events.onAccept);
     const onError = (error: NodeJS.ErrnoException) => reject(listenError(error, name));
     server.once("error", onError);
     server.listen(options, () => {
-      server.off("error", onError);
+      server.off("error", onError).on("error", events.onError);
       resolve(server);
     });
   });
@@ -106,10 +120,17 @@ function listenError(error: NodeJS.ErrnoException, name: string): NbdRaidError {
   return new NbdRaidError(code, `cannot listen on ${name}: ${error.message}`, { cause: error });
 }
 
-function boundAddress(server: net.Server): Address {
+function tcpAddress(server: net.Server): Address | null {
   const bound = server.address();
-  if (bound !== null && typeof bound === "object") {
-    return { kind: "tcp", host: bound.address, port: bound.port };
-  }
-  return { kind: "unix", path: bound ?? "" };
+  if (bound === null || typeof bound === "string") return null;
+  return { kind: "tcp", host: bound.address, port: bound.port };
+}
+
+/** Node does not tell the path of an inherited Unix socket; /proc does, where it exists. */
+function socketPathOf(fd: number): string {
+  if (!existsSync("/proc/net/unix")) return "";
+  const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1];
+  const lines = readFileSync("/proc/net/unix", "utf8").split("\n");
+  const line = lines.find((line) => line.trimStart().split(/\s+/)[6] === inode);
+  return /^(?:\S+\s+){7}(.+)$/.exec(line?.trimStart() ?? "")?.[1] ?? "";
 }

@@ -10,7 +10,7 @@ import {
   type Timers,
 } from "./connection.ts";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
-import { listenAt, listenDescriptor, type Listener } from "./listener.ts";
+import { listenAt, listenDescriptor, type Listener, type ListenerEvents } from "./listener.ts";
 import { SlabPool } from "./slab.ts";
 import { formatUri, parseUri } from "./uri.ts";
 
@@ -31,6 +31,10 @@ export class NbdServer {
   readonly #listeners: Listener[] = [];
   readonly #connections = new Set<Connection>();
   readonly #reported = new Set<string>();
+  readonly #listenerEvents: ListenerEvents = {
+    onAccept: (accepted) => this.#accept(accepted),
+    onError: (error) => this.#warnOnce("accept", { err: error }, "cannot accept connections"),
+  };
   #closing: Promise<void> | null = null;
   /** Connections that wait for their server to be ready; null: none has to. */
   #held: net.Socket[] | null = null;
@@ -57,12 +61,12 @@ export class NbdServer {
     if (exportName !== "") {
       throw new NbdRaidError("address-invalid", `a listener serves every export: ${uri}`);
     }
-    return this.#add(await listenAt(address, (accepted) => this.#accept(accepted)));
+    return this.#add(await listenAt(address, this.#listenerEvents));
   }
 
   /** Takes over a listening socket (see `inheritedDescriptors`); returns its URI. */
   async listenFd(fd: number): Promise<string> {
-    return this.#add(await listenDescriptor(fd, (accepted) => this.#accept(accepted)));
+    return this.#add(await listenDescriptor(fd, this.#listenerEvents));
   }
 
   /**

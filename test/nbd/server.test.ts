@@ -234,7 +234,7 @@ describe("a client that vanishes", () => {
 
   it("while the device works for it: the work is finished, and waited for on close", async () => {
     const device = new MemoryDevice(MIB);
-    const { server, client } = await serve([exportOf(device)]);
+    const { server, client } = await serve([exportOf(device)], { limits: { closeMs: 10 } });
     const one = await client("data");
     let open = () => {};
     device.gate = () => new Promise((resolve) => (open = resolve));
@@ -243,7 +243,7 @@ describe("a client that vanishes", () => {
     one.destroy();
     let closed = false;
     const closing = server.close().then(() => (closed = true));
-    await sleep(30);
+    await sleep(50);
     expect(closed).toBe(false);
     open();
     await closing;

@@ -341,6 +341,22 @@ describe("limits", () => {
     expect(harness.session.heldBytes).toBeLessThan(2 * MIB);
   });
 
+  it("what was received before the end of input is answered, also if a limit held it back", () => {
+    const harness = new SessionHarness([exportOf(new MemoryDevice(MIB))], {
+      bytesInFlight: 2 * MIB,
+    });
+    const before = negotiate(harness);
+    harness.reading = false;
+    const request = encodeRequest({ command: READ, length: 64 * KIB });
+    harness.read(Buffer.concat(Array.from({ length: 100 }, () => request)));
+    expect(harness.paused).toBe(true);
+    harness.session.inputEnded();
+    harness.reading = true;
+    harness.confirm();
+    expect(harness.sent.length - before).toBe(100 * (16 + 64 * KIB));
+    expect(harness.ended).toBe("end of input");
+  });
+
   it("no more requests are with the device than allowed", async () => {
     const device = new MemoryDevice(MIB);
     const { client } = await serve([exportOf(device)], { limits: { requestsInFlight: 8 } });
