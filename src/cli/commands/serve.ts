@@ -36,16 +36,16 @@ export function addServe(program: Command, context: Context): void {
     .option("--run", "start although a member is missing")
     .option("--force", "start a parity array that is dirty and degraded")
     .addOption(new Option("--log-level <level>", "default: info").choices(LOG_LEVELS))
+    .addOption(new Option("--json", "print an error as a JSON document too"))
     .addHelpText("after", HELP)
     .action(async (members: string[], flags: ServeFlags) => {
       // Loaded here: the other commands start sooner without it.
-      const { readConfig } = await import("../serve/config.ts");
       const { createLogger } = await import("../serve/logger.ts");
       const { inheritedDescriptors } = await import("../../nbd/listener.ts");
       const { exitOnBugs, stopOnSignals } = await import("../serve/process.ts");
 
       const { stdout, env } = context.terminal;
-      const config = flags.config === undefined ? null : await readConfig(flags.config);
+      const config = flags.config === undefined ? null : await loadConfig(flags.config);
       const descriptors = inheritedDescriptors(env, process.pid);
       for (const name of ACTIVATION_VARIABLES) delete env[name];
       const options = serveOptions(members, flags, config, descriptors, () =>
@@ -71,6 +71,11 @@ Examples:
   nbd-raid serve a.img b.img --listen nbd+unix:///?socket=/run/data.sock
   nbd-raid serve --config /etc/nbd-raid.yaml
 `;
+
+async function loadConfig(path: string): Promise<Config> {
+  const { readConfig } = await import("../serve/config.ts");
+  return readConfig(path);
+}
 
 /** Command line before file before defaults. `defaultControl` is asked only if nobody says. */
 export function serveOptions(

@@ -1,0 +1,149 @@
+import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { once } from "node:events";
+import { join } from "node:path";
+import { pino } from "pino";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { type ServeOptions, serve } from "../../src/cli/serve/serve.ts";
+import { ControlClient } from "../../src/control/client.ts";
+import { temporaryFolder } from "../control/running.ts";
+import { nbdRaid } from "./captured.ts";
+
+/** Two images that make a mirror, in a folder of their own. */
+async function mirror(name = "data"): Promise<{ folder: string; members: string[] }> {
+  const folder = await temporaryFolder();
+  const members = ["a.img", "b.img"].map((image) => join(folder, image));
+  const { code, stderr } = await nbdRaid([
+    "create",
+    name,
+    "--level",
+    "1",
+    "--size",
+    "4M",
+    ...members,
+  ]);
+  expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  return { folder, members };
+}
+
+function optionsFor(folder: string, members: string[]) {
+  return {
+    members,
+    listen: [`nbd+unix:///?socket=${join(folder, "nbd.sock")}`],
+    descriptors: [],
+    control: join(folder, "control.sock"),
+    readOnly: false,
+    run: false,
+    force: false,
+  } satisfies ServeOptions;
+}
+
+/** Serves in this process until `stop` is called; `ready` resolves at the last listener. */
+function start(options: ServeOptions) {
+  let stop: () => void = () => undefined;
+  const uris: string[] = [];
+  let accept: () => void = () => undefined;
+  const listening = new Promise<void>((resolve) => (accept = resolve));
+  const ended = serve(options, pino({ level: "silent" }), {
+    listening: (uri) => {
+      if (uris.push(uri) === options.listen.length) accept();
+    },
+    stoppable: (given) => (stop = given),
+  });
+  ended.catch(() => undefined); // a test that cares waits for it
+  onTestFinished(async () => {
+    stop();
+    await ended.catch(() => undefined);
+  });
+  const ready = () => Promise.race([listening, ended]);
+  return { ended, ready, uris, stop: () => stop() };
+}
+
+const contents = (paths: string[]) =>
+  Promise.all(
+    paths.map(async (path) =>
+      createHash("sha256")
+        .update(await readFile(path))
+        .digest("hex"),
+    ),
+  );
+
+describe("serving", () => {
+  test("has the control socket ready when it listens, and takes both away when told to stop", async () => {
+    const { folder, members } = await mirror();
+    const options = optionsFor(folder, members);
+    const server = start(options);
+    await server.ready();
+    expect(server.uris).toEqual(options.listen);
+    const { arrays } = await new ControlClient(options.control).status();
+    expect(arrays).toMatchObject([{ name: "data", degraded: 0, sync: null }]);
+    server.stop();
+    await server.ended;
+    expect(existsSync(options.control)).toBe(false);
+    expect(existsSync(join(folder, "nbd.sock"))).toBe(false);
+  });
+
+  test("may do without a control socket", async () => {
+    const { folder, members } = await mirror();
+    const server = start({ ...optionsFor(folder, members), control: null });
+    await server.ready();
+    expect(existsSync(join(folder, "control.sock"))).toBe(false);
+  });
+
+  test("stops for the control socket's stop, and the members are free then", async () => {
+    const { folder, members } = await mirror();
+    const options = optionsFor(folder, members);
+    const first = start(options);
+    await first.ready();
+    // The process it waits for is this one: only the server's part of the bargain is seen here.
+    void new ControlClient(options.control).stop().catch(() => undefined);
+    await first.ended;
+    const second = start(options);
+    await second.ready();
+    expect(second.uris).toHaveLength(1);
+  });
+
+  test("of two arrays of one name is refused, and writes nothing", async () => {
+    const one = await mirror();
+    const two = await mirror();
+    const members = [...one.members, ...two.members];
+    const before = await contents(members);
+    const { ended } = start(optionsFor(one.folder, members));
+    await expect(ended).rejects.toMatchObject({ code: "array-name-clash" });
+    expect(await contents(members)).toEqual(before);
+  });
+
+  test("of two arrays exports both", async () => {
+    const one = await mirror("one");
+    const two = await mirror("two");
+    const options = optionsFor(one.folder, [...one.members, ...two.members]);
+    const server = start(options);
+    await server.ready();
+    const { arrays } = await new ControlClient(options.control).status();
+    expect(arrays.map(({ name }) => name)).toEqual(["one", "two"]);
+  });
+
+  test("at an address that is taken is refused, and writes nothing", async () => {
+    const { folder, members } = await mirror();
+    const before = await contents(members);
+    const other = createServer();
+    onTestFinished(() => void other.close());
+    await once(other.listen(0, "127.0.0.1"), "listening");
+    const { port } = other.address() as { port: number };
+    const listen = [`nbd://127.0.0.1:${port}`];
+    const options = { ...optionsFor(folder, members), listen };
+    await expect(start(options).ended).rejects.toMatchObject({ code: "address-in-use" });
+    expect(await contents(members)).toEqual(before);
+    expect(existsSync(options.control)).toBe(false);
+  });
+
+  test("beside another server's control socket is refused before any member is opened", async () => {
+    const { folder, members } = await mirror();
+    const options = optionsFor(folder, members);
+    await start(options).ready();
+    const ended = start({ ...options, members: ["/no/such/member"] }).ended;
+    await expect(ended).rejects.toMatchObject({ code: "control-in-use" });
+  });
+});
