@@ -12,13 +12,22 @@ import { addWait } from "./commands/wait.ts";
 import { addZeroSuperblock } from "./commands/zero-superblock.ts";
 import type { Context } from "./context.ts";
 import { reportFailure } from "./failure.ts";
-import type { Terminal } from "./terminal.ts";
+import type { Output, Terminal } from "./terminal.ts";
 
 /** The program: `argv` as process.argv has it. Ends the process. */
 export async function main(argv: string[]): Promise<void> {
-  for (const stream of [process.stdout, process.stderr]) stream.on("error", ignoreBrokenPipe);
-  // Output to files, terminals and pipes has been written when `write` returns.
-  process.exit(await run(argv, process));
+  const exitCode = await run(argv, {
+    stdout: outputTo(process.stdout),
+    stderr: outputTo(process.stderr),
+    env: process.env,
+  });
+  await Promise.all([process.stdout, process.stderr].map(flushed));
+  process.exit(exitCode);
+}
+
+/** `process.exit` drops what a pipe has not taken yet. */
+function flushed(stream: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => stream.write("", () => resolve()));
 }
 
 /** Runs one command and resolves to its exit code; never rejects. */
@@ -77,7 +86,18 @@ function packageVersion(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
-/** A reader that has seen enough (head) is no error. */
-function ignoreBrokenPipe(error: NodeJS.ErrnoException): void {
-  if (error.code !== "EPIPE") throw error;
+/** A reader that has seen enough (head) is no error; there is just nothing to write to any more. */
+function outputTo(stream: NodeJS.WriteStream): Output {
+  let writable = true;
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    writable = false;
+  });
+  return {
+    isTTY: stream.isTTY,
+    get writable() {
+      return writable;
+    },
+    write: (text) => stream.write(text),
+  };
 }
