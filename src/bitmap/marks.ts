@@ -55,7 +55,8 @@ export class BlockMarks {
 
   /** Writes every block that changed since it was last written; resolves when they are durable. */
   async flush(): Promise<void> {
-    const all: Promise<void>[] = [];
+    // What a write under way took with it counts as written only when that write has ended.
+    const all: Promise<void>[] = [...this.writing.values()];
     for (let block = 0; block < this.regions.blocks; block++) {
       if (!this.regions.isChanged(block)) continue;
       let end = block + 1;
