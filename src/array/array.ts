@@ -558,6 +558,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
 
   private async controlled(verb: () => Promise<void>): Promise<void> {
     this.refuseChange();
+    if (!this.started) throw new NbdRaidError("member-busy", `${this.name} is starting`);
     await verb();
   }
 
