@@ -87,7 +87,8 @@ export class WriteBitmap {
     if (nextState(before, Action.Startwrite, conditions) === before) return;
     const block = Math.floor(region / REGIONS_PER_BLOCK);
     this.marks?.mark(block);
-    if (this.marks !== null && !conditions.absent) this.infect(block, region, conditions);
+    // Not while a member is absent or rebuilding: its recovery would copy whatever is infected.
+    if (this.marks !== null && !conditions.degraded) this.infect(block, region, conditions);
     this.host.dirtied();
   }
 
