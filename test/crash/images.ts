@@ -1,0 +1,87 @@
+/** Member images compared and damaged directly, behind the program's back. */
+import { open } from "node:fs/promises";
+import { expect } from "vitest";
+import { dataArea, mdadmExamine } from "../interop/images.ts";
+import { BLOCK_BYTES } from "./blocks.ts";
+
+const COMPARE_BYTES = 1024 * 1024;
+/** md-llbitmap: the bitmap superblock is 4096 bytes behind the superblock; 1024 bytes, then states. */
+const STATES_OFFSET = 8192 + 1024;
+const REGION_SECTORS_OFFSET = 8192 + 52;
+const DIRTY = 2;
+
+/** Fails unless the data areas hold the same in their first `sizeBytes`: the array's size. */
+export async function expectEqualData(images: readonly string[], sizeBytes: number): Promise<void> {
+  const [reference, ...others] = images;
+  for (const other of others) {
+    expect(await firstDifference(reference!, other, sizeBytes), `differs: ${other}`).toBeNull();
+  }
+}
+
+/** The offset of the first piece that differs, or null. */
+async function firstDifference(
+  one: string,
+  other: string,
+  sizeBytes: number,
+): Promise<number | null> {
+  const starts = await Promise.all([one, other].map(async (path) => (await dataArea(path)).start));
+  const files = await Promise.all([one, other].map((path) => open(path)));
+  const buffers = files.map(() => Buffer.alloc(COMPARE_BYTES));
+  try {
+    for (let at = 0; at < sizeBytes; at += COMPARE_BYTES) {
+      const length = Math.min(COMPARE_BYTES, sizeBytes - at);
+      const reads = files.map((file, i) => file.read(buffers[i]!, 0, length, starts[i]! + at));
+      const [first, second] = await Promise.all(reads);
+      if (first!.bytesRead !== length || second!.bytesRead !== length) return at;
+      if (!buffers[0]!.subarray(0, length).equals(buffers[1]!.subarray(0, length))) return at;
+    }
+    return null;
+  } finally {
+    await Promise.all(files.map((file) => file.close()));
+  }
+}
+
+/** mdadm reads every image's superblock, and its checksum is right. */
+export async function expectExamined(images: readonly string[]): Promise<void> {
+  for (const image of images) {
+    expect((await mdadmExamine(image)).get("Checksum")).toMatch(/ - correct$/);
+  }
+}
+
+export interface Marked {
+  readonly regionBytes: number;
+  readonly regions: ReadonlySet<number>;
+}
+
+/** The regions that some image calls Dirty, NeedSync or Syncing. */
+export async function markedRegions(images: readonly string[], sizeBytes: number): Promise<Marked> {
+  const regions = new Set<number>();
+  let regionBytes = 0;
+  for (const image of images) {
+    const file = await open(image);
+    try {
+      const { buffer: field } = await file.read(Buffer.alloc(4), 0, 4, REGION_SECTORS_OFFSET);
+      regionBytes = field.readUInt32LE() * 512;
+      const count = Math.ceil(sizeBytes / regionBytes);
+      const { buffer: states } = await file.read(Buffer.alloc(count), 0, count, STATES_OFFSET);
+      for (const [region, state] of states.entries()) if (state >= DIRTY) regions.add(region);
+    } finally {
+      await file.close();
+    }
+  }
+  return { regionBytes, regions };
+}
+
+/** Overwrites the first half of each block, as a write that was cut off by a power loss. */
+export async function tearBlocks(image: string, blocks: readonly number[]): Promise<void> {
+  const { start } = await dataArea(image);
+  const file = await open(image, "r+");
+  try {
+    const half = Buffer.alloc(BLOCK_BYTES / 2, "torn");
+    for (const block of blocks) {
+      await file.write(half, 0, half.length, start + block * BLOCK_BYTES);
+    }
+  } finally {
+    await file.close();
+  }
+}
