@@ -10,11 +10,11 @@ export interface Change {
   readonly zeroes: boolean;
 }
 
-/** A read under way: what each of its blocks might have held when it was sent. */
+/** A read under way: what each of its blocks must hold; null where a change is under way. */
 export interface PendingRead {
   readonly first: number;
   readonly began: number;
-  readonly before: readonly ReadonlySet<Content>[];
+  readonly expected: readonly (ReadonlySet<Content> | null)[];
 }
 
 const BLANK: Change = { first: 0, count: 0, began: 0, ended: 0, zeroes: true };
@@ -29,13 +29,14 @@ const BLANK: Change = { first: 0, count: 0, began: 0, ended: 0, zeroes: true };
 export class Model {
   private clock = 0;
   private readonly blocks = new Map<number, readonly Change[]>();
-  private readonly lastZeroed = new Map<number, number>();
+  /** By block: when its last change began. */
+  private readonly latest = new Map<number, number>();
 
   begin(first: number, count: number, zeroes: boolean): Change {
     const change = { first, count, began: ++this.clock, ended: Infinity, zeroes };
     for (let block = first; block < first + count; block++) {
       this.blocks.set(block, [...this.changes(block), change]);
-      if (zeroes) this.lastZeroed.set(block, change.began);
+      this.latest.set(block, change.began);
     }
     return change;
   }
@@ -50,18 +51,19 @@ export class Model {
   }
 
   beginRead(first: number, count: number): PendingRead {
-    const before = Array.from({ length: count }, (_, index) => this.possible(first + index));
-    return { first, began: ++this.clock, before };
+    const expected = Array.from({ length: count }, (_, index) => {
+      const changes = this.changes(first + index);
+      return changes.some(({ ended }) => ended === Infinity) ? null : contentsOf(changes);
+    });
+    return { first, began: ++this.clock, expected };
   }
 
-  /** Throws unless every block is one that the read may have found. */
-  endRead({ first, began, before }: PendingRead, data: Buffer): void {
-    for (const [index, possible] of before.entries()) {
+  /** Throws unless every block is as it must be. One that changed meanwhile may even be torn. */
+  endRead({ first, began, expected }: PendingRead, data: Buffer): void {
+    for (const [index, contents] of expected.entries()) {
       const block = first + index;
-      const content = decodeBlock(blockOf(data, index), block);
-      const changed = content === ZEROES ? (this.lastZeroed.get(block) ?? 0) : content;
-      if (possible.has(content) || changed > began) continue;
-      throw new Error(`block ${block} reads as ${content}, not one of ${[...possible].join(", ")}`);
+      if (contents === null || (this.latest.get(block) ?? 0) > began) continue;
+      expectOneOf(contents, blockOf(data, index), block);
     }
   }
 
@@ -69,12 +71,8 @@ export class Model {
   settle(first: number, data: Buffer): void {
     for (let index = 0; index * BLOCK_BYTES < data.length; index++) {
       const block = first + index;
-      const content = decodeBlock(blockOf(data, index), block);
-      const possible = this.possible(block);
-      if (!possible.has(content)) {
-        const expected = [...possible].join(", ");
-        throw new Error(`block ${block} holds ${content}, not one of ${expected}`);
-      }
+      const contents = contentsOf(this.changes(block));
+      const content = expectOneOf(contents, blockOf(data, index), block);
       if (content === ZEROES) this.blocks.delete(block);
       else this.blocks.set(block, [this.changes(block).find(({ began }) => began === content)!]);
     }
@@ -91,10 +89,16 @@ export class Model {
   private changes(block: number): readonly Change[] {
     return this.blocks.get(block) ?? [BLANK];
   }
+}
 
-  private possible(block: number): ReadonlySet<Content> {
-    return new Set(this.changes(block).map(({ zeroes, began }) => (zeroes ? ZEROES : began)));
-  }
+function contentsOf(changes: readonly Change[]): ReadonlySet<Content> {
+  return new Set(changes.map(({ zeroes, began }) => (zeroes ? ZEROES : began)));
+}
+
+function expectOneOf(contents: ReadonlySet<Content>, bytes: Buffer, block: number): Content {
+  const content = decodeBlock(bytes, block);
+  if (contents.has(content)) return content;
+  throw new Error(`block ${block} holds ${content}, not one of ${[...contents].join(", ")}`);
 }
 
 function blockOf(data: Buffer, index: number): Buffer {
