@@ -140,7 +140,7 @@ describe("the next step", () => {
       "faulty member",
       degraded(member(1, { state: "faulty" })),
       /^\/images\/1\.img in slot 1 has failed/,
-      /nbd-raid re-add data \/images\/1\.img .* nbd-raid remove data \/images\/1\.img; nbd-raid add data/,
+      /nbd-raid remove data \/images\/1\.img; nbd-raid re-add data \/images\/1\.img .* nbd-raid add data/,
     ],
     [
       "empty slot",

@@ -71,7 +71,7 @@ function faulty({ name, members }: ArrayStatus): Advice | null {
   return {
     status: `${nameOf(member)} has failed; the array runs with less redundancy.`,
     action:
-      `If its storage is sound again: nbd-raid re-add ${array} ${path}` +
+      `If its storage is sound again: nbd-raid remove ${array} ${path}; nbd-raid re-add ${array} ${path}` +
       ` -- or take another: nbd-raid remove ${array} ${path}; nbd-raid add ${array} MEMBER`,
   };
 }
