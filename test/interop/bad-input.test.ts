@@ -87,6 +87,9 @@ const refusals: Refusal[] = [
   },
 ];
 
+const byName = (some: readonly Refusal[]) =>
+  some.map((refusal) => [refusal.name, refusal] as const);
+
 const snapshot = (...servers: Server[]) =>
   Promise.all(servers.flatMap((server) => server.images.map(digest)));
 
@@ -99,13 +102,39 @@ async function expectRefusal(server: Server, code: ErrorCode, args: string[]): P
   expect(result.stdout).toBe("");
 }
 
-test.for(refusals)("refused: $name", async ({ code, args }, { create }) => {
+test.for(byName(refusals))("refused: %s", async ([, { code, args }], { create }) => {
   const [server, other] = [await create(), await create()];
   const listen = ["--listen", `nbd+unix:///?socket=${server.socket}`];
   const all = [...listen, ...(await args(server, other))];
   const before = await snapshot(server, other);
   await expectRefusal(server, code, all);
   expect(await snapshot(server, other)).toEqual(before);
+});
+
+/** `assemble --check` calls these a verdict, or does not look for them. */
+const beyondCheck: readonly ErrorCode[] = [
+  "usage",
+  "member-missing",
+  "member-clash",
+  "array-name-clash",
+];
+const checkable = refusals.filter(({ code }) => !beyondCheck.includes(code));
+
+test.for(byName(checkable))("assemble --check says so too: %s", async ([, refusal], { create }) => {
+  const [server, other] = [await create(), await create()];
+  const members = await refusal.args(server, other);
+  const { code, stdout } = await server.cli("assemble", "--check", "--json", ...members);
+  expect(code).toBe(4);
+  expect(JSON.parse(stdout)).toMatchObject({ version: 1, error: { code: refusal.code } });
+});
+
+test("create refuses images that are members, and leaves them alone", async ({ create }) => {
+  const server = await create();
+  const before = await snapshot(server);
+  const again = await server.cli("create", "data", "--level", "1", "--json", ...server.images);
+  expect(again.code).toBe(4);
+  expect(JSON.parse(again.stdout)).toMatchObject({ error: { code: "member-in-array" } });
+  expect(await snapshot(server)).toEqual(before);
 });
 
 test("refused: an address that is none", async ({ create }) => {
