@@ -7,6 +7,14 @@ import type { CopyResult, SyncFailure, SyncSteps } from "../sync/engine.ts";
  */
 export const FALLBACK_BLOCK_BYTES = 4096;
 
+/** Who gave the data of a range. */
+interface Reading {
+  /** The slot all of it came from, or null: blocks came from several. */
+  readonly source: number | null;
+  /** Slots that could not be read: reported, and to be written anew. */
+  readonly unreadable: readonly number[];
+}
+
 /**
  * Level 1: reads the range from the first source (next ones where that one cannot be read) and
  * writes it to the members that are rebuilt; `everywhere`: to all the others too.
@@ -19,11 +27,10 @@ export function* copyMirror(
   everywhere: boolean,
 ): SyncSteps<CopyResult> {
   const data = buffer.subarray(0, length);
-  const unreadable = yield* readFirst(control, data, offset);
-  if (unreadable === null) return "unreadable";
-  const [source] = control.slots(SyncRole.InSync).filter((slot) => !unreadable.includes(slot));
-  const others = control.slots(SyncRole.InSync).filter((slot) => slot !== source);
-  const repairs = others.filter((slot) => everywhere || unreadable.includes(slot));
+  const reading = yield* readFirst(control, data, offset);
+  if (reading === null) return "unreadable";
+  const others = control.slots(SyncRole.InSync).filter((slot) => slot !== reading.source);
+  const repairs = others.filter((slot) => everywhere || reading.unreadable.includes(slot));
   const targets = [...control.slots(SyncRole.Target), ...repairs];
   for (const slot of targets) {
     const failure = yield { op: "write", slot, offset, from: data };
@@ -43,20 +50,20 @@ function hasTargets(control: SyncControl, everywhere: boolean): boolean {
 }
 
 /**
- * Fills `data` from the first source that can be read, by blocks if need be. The slots that
- * could not be read, or null if some block can be read nowhere.
+ * Fills `data` from the first source that can be read, by blocks if need be. Null if some block
+ * can be read nowhere.
  */
 function* readFirst(
   control: SyncControl,
   data: Uint8Array,
   offset: number,
-): SyncSteps<number[] | null> {
+): SyncSteps<Reading | null> {
   const [first] = control.slots(SyncRole.InSync);
   if (first === undefined) return null;
   const failure = yield { op: "read", slot: first, offset, into: data };
   if (failure === null) {
     control.countRead(data.length);
-    return [];
+    return { source: first, unreadable: [] };
   }
   const failed = new Map<number, SyncFailure>([[first, failure]]);
   for (let at = 0; at < data.length;) {
@@ -79,5 +86,5 @@ function* readFirst(
     at = stop;
   }
   for (const [slot, reply] of failed) yield { op: "report", slot, failure: reply };
-  return [...failed.keys()];
+  return { source: null, unreadable: [...failed.keys()] };
 }

@@ -1,0 +1,286 @@
+import { describe, expect, test } from "vitest";
+import { State } from "../../src/bitmap/transitions.ts";
+import { SyncRole } from "../../src/sync/control.ts";
+import type { SyncJob } from "../../src/sync/engine.ts";
+import { BROKEN, BY_BITMAP, FULL, RECOVERY, REGION_BYTES, RESYNC, SyncBench } from "./bench.ts";
+
+const { Unwritten, Clean, Dirty, NeedSync, Syncing } = State;
+const ALL = [Unwritten, Clean, Dirty, NeedSync, Syncing, NeedSync];
+/** The last of ALL; the other regions in need of a sync are not suspect. */
+const SUSPECT = 5;
+
+/** A bench whose regions have the states of ALL, in order. */
+function mixed(members = 2): SyncBench {
+  const bench = new SyncBench(ALL.length * REGION_BYTES, members);
+  for (const [region, state] of ALL.entries()) bench.force(state, region);
+  bench.regions.setSuspect(SUSPECT, true);
+  return bench;
+}
+
+/** A bench with a target in slot 1 and every region in this state. */
+function rebuilding(state: State, count = 8): SyncBench {
+  const bench = new SyncBench(count * REGION_BYTES);
+  bench.control.setSlot(1, SyncRole.Target, 0);
+  for (let region = 0; region < count; region++) bench.force(state, region);
+  return bench;
+}
+
+describe("what is copied", () => {
+  const cases: [string, SyncJob, number[], State[]][] = [
+    ["resync", RESYNC, [3, 4, 5], [Unwritten, Clean, Dirty, Dirty, Dirty, Dirty]],
+    [
+      "resync while a member is absent",
+      { ...RESYNC, suspectOnly: true },
+      [5],
+      [Unwritten, Clean, Dirty, NeedSync, Syncing, Dirty],
+    ],
+    ["recovery in full", RECOVERY, [1, 2, 3, 4, 5], [Unwritten, Clean, Dirty, Dirty, Dirty, Dirty]],
+    ["recovery by bitmap", BY_BITMAP, [2, 3, 4, 5], [Unwritten, Clean, Dirty, Dirty, Dirty, Dirty]],
+    [
+      "recovery that goes on from region 2",
+      { ...RECOVERY, markedOnlyBelow: 2 },
+      [2, 3, 4, 5],
+      [Unwritten, Clean, Dirty, Dirty, Dirty, Dirty],
+    ],
+  ];
+
+  test.each(cases)("%s", (_name, job, copied, after) => {
+    const bench = mixed();
+    // One region at a time, so that a Syncing region left alone is told from one left behind.
+    bench.force(job.suspectOnly ? NeedSync : Syncing, 4);
+    if (job.action === "recovery") bench.control.setSlot(1, SyncRole.Target, 0);
+    expect(bench.run(job)).toEqual({ result: "done", failure: null });
+    expect(bench.equalRegions()).toEqual(copied);
+    expect(bench.states()).toEqual(after.map((state) => (state === Syncing ? NeedSync : state)));
+    expect(bench.control.copied).toBe(copied.length);
+    expect(bench.control.skipped).toBe(ALL.length - copied.length);
+    expect(bench.control.cursor).toBe(ALL.length);
+    expect(bench.control.readBytes).toBe(copied.length * REGION_BYTES);
+    expect(bench.control.writtenBytes).toBe(copied.length * REGION_BYTES);
+  });
+
+  test("below the offset of an interrupted recovery Clean regions are not copied again", () => {
+    const bench = rebuilding(Clean);
+    bench.force(Dirty, 1);
+    bench.run({ ...RECOVERY, markedOnlyBelow: 4 });
+    expect(bench.equalRegions()).toEqual([1, 4, 5, 6, 7]);
+  });
+
+  test("a short last region is copied to its end and no further", () => {
+    const bench = new SyncBench(2 * REGION_BYTES + 5000);
+    bench.force(NeedSync, 1, 2);
+    bench.run(RESYNC);
+    expect(bench.equalRegions()).toEqual([1, 2]);
+    expect(bench.control.readBytes).toBe(REGION_BYTES + 5000);
+  });
+
+  test("what is copied is no longer suspect", () => {
+    const bench = mixed();
+    bench.run(RESYNC);
+    expect(bench.regions.anySuspect()).toBe(false);
+  });
+
+  test("a recovery writes in-sync members only where they may differ", () => {
+    const bench = mixed(3);
+    bench.force(Unwritten, 4); // a window of its own for the suspect one
+    bench.control.setSlot(2, SyncRole.Target, 0);
+    bench.run(RECOVERY);
+    expect(bench.equalRegions(0, 2)).toEqual([1, 2, 3, 5]);
+    expect(bench.equalRegions(0, 1)).toEqual([SUSPECT]);
+  });
+});
+
+describe("windows", () => {
+  test("hold up writers for no more than 512 KiB at a time", () => {
+    const bench = rebuilding(Clean, 32);
+    const windows: number[] = [];
+    bench.before = (command) => {
+      if (command.op === "drain") windows.push(command.end - command.first);
+    };
+    bench.run(RECOVERY);
+    expect(windows).toEqual([8, 8, 8, 8]);
+  });
+
+  test("end where nothing needs a sync", () => {
+    const bench = new SyncBench(8 * REGION_BYTES);
+    bench.force(NeedSync, 0, 1, 4);
+    const windows: [number, number][] = [];
+    bench.before = (command) => {
+      if (command.op === "drain") windows.push([command.first, command.end]);
+    };
+    bench.run(RESYNC);
+    expect(windows).toEqual([
+      [0, 2],
+      [4, 5],
+    ]);
+  });
+});
+
+describe("stop", () => {
+  test("ends the run before the next window; what is left still needs a sync", () => {
+    const bench = new SyncBench(32 * REGION_BYTES);
+    for (let region = 0; region < 32; region++) bench.force(NeedSync, region);
+    bench.before = (command) => {
+      if (command.op === "write" && command.offset >= 8 * REGION_BYTES) bench.control.stop();
+    };
+    expect(bench.run(RESYNC).result).toBe("stopped");
+    expect(bench.control.cursor).toBe(16);
+    expect(bench.states()).toEqual([
+      ...new Array<State>(16).fill(Dirty),
+      ...new Array<State>(16).fill(NeedSync),
+    ]);
+  });
+
+  test("ends a run that would only skip", () => {
+    const bench = new SyncBench(4 * REGION_BYTES);
+    bench.control.stop();
+    expect(bench.run(RESYNC).result).toBe("stopped");
+    expect(bench.control.cursor).toBe(0);
+  });
+});
+
+describe("no space", () => {
+  test("pauses and tries the same regions again until there is some", () => {
+    const bench = rebuilding(Clean);
+    let full = 3;
+    bench.fault = (command) => (command.op === "write" && full-- > 0 ? FULL : null);
+    const waiting: boolean[] = [];
+    bench.before = (command) => {
+      if (command.op === "pause") waiting.push(bench.control.waitsForSpace);
+    };
+    expect(bench.run(RECOVERY)).toEqual({ result: "done", failure: null });
+    expect(bench.pauses).toEqual([1000, 1000, 1000]);
+    expect(waiting).toEqual([true, true, true]);
+    expect(bench.control.waitsForSpace).toBe(false);
+    expect(bench.equalRegions()).toHaveLength(8);
+    expect(bench.control.copied).toBe(8);
+  });
+
+  test("that lasts can be stopped", () => {
+    const bench = new SyncBench(REGION_BYTES);
+    bench.force(NeedSync, 0);
+    bench.fault = (command) => (command.op === "write" ? FULL : null);
+    bench.before = () => {
+      if (bench.pauses.length === 5) bench.control.stop();
+    };
+    expect(bench.run(RESYNC).result).toBe("stopped");
+    expect(bench.states()).toEqual([NeedSync]);
+  });
+});
+
+describe("data that no member can read", () => {
+  const unreadable = (bench: SyncBench, region: number): void => {
+    bench.fault = (command) => {
+      if (command.op !== "read") return null;
+      const last = bench.regions.at(command.offset + command.into.length - 1);
+      return bench.regions.at(command.offset) <= region && region <= last ? BROKEN : null;
+    };
+  };
+
+  test("a resync leaves it, copies the rest, and says that it failed and where", () => {
+    const bench = new SyncBench(6 * REGION_BYTES);
+    bench.force(NeedSync, 0, 2, 4);
+    unreadable(bench, 2);
+    const outcome = bench.run(RESYNC);
+    expect(outcome.result).toBe("failed");
+    expect(outcome.failure).toContain(String(2 * REGION_BYTES));
+    expect(bench.equalRegions()).toEqual([0, 4]);
+    expect(bench.states()).toEqual([Dirty, Unwritten, NeedSync, Unwritten, Dirty, Unwritten]);
+  });
+
+  test("a recovery ends there: what is rebuilt is whole or not in sync", () => {
+    const bench = rebuilding(Dirty, 24);
+    unreadable(bench, 9);
+    expect(bench.run(RECOVERY).result).toBe("failed");
+    expect(bench.control.cursor).toBe(8);
+    expect(bench.states().slice(8, 16)).toEqual(new Array(8).fill(NeedSync));
+    expect(bench.equalRegions()).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+});
+
+describe("members that fail during a run", () => {
+  test("the last target: the run ends, and its regions need a sync", () => {
+    const bench = rebuilding(Dirty);
+    bench.fault = (command) => (command.op === "write" ? BROKEN : null);
+    bench.onReport = (slot) => bench.control.setSlot(slot, SyncRole.None, 0);
+    expect(bench.run(RECOVERY)).toEqual({ result: "stopped", failure: "no member to sync to" });
+    expect(bench.reports.map(({ slot }) => slot)).toEqual([1]);
+    expect(bench.states()).toEqual(new Array(8).fill(NeedSync));
+  });
+
+  test("one target of two: the other is rebuilt to the end", () => {
+    const bench = new SyncBench(16 * REGION_BYTES, 3);
+    bench.control.setSlot(1, SyncRole.Target, 0);
+    bench.control.setSlot(2, SyncRole.Target, 0);
+    for (let region = 0; region < 16; region++) bench.force(Clean, region);
+    bench.fault = (command) => (command.op === "write" && command.slot === 1 ? BROKEN : null);
+    bench.onReport = (slot) => bench.control.setSlot(slot, SyncRole.None, 0);
+    expect(bench.run(RECOVERY).result).toBe("done");
+    expect(bench.reports).toHaveLength(1);
+    expect(bench.equalRegions(0, 2)).toHaveLength(16);
+  });
+
+  test("the source: the next one in rank is read from there on", () => {
+    const bench = new SyncBench(16 * REGION_BYTES, 3);
+    for (let region = 0; region < 16; region++) bench.force(NeedSync, region);
+    bench.fault = (command) =>
+      command.op === "read" && command.slot === 0 && command.offset >= 8 * REGION_BYTES
+        ? BROKEN
+        : null;
+    bench.onReport = (slot) => bench.control.setSlot(slot, SyncRole.None, 0);
+    expect(bench.run(RESYNC).result).toBe("done");
+    expect(bench.equalRegions(0, 2)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(bench.equalRegions(1, 2)).toHaveLength(16);
+    expect(bench.members[2]![12 * REGION_BYTES]).toBe(0x11);
+  });
+});
+
+describe("pace", () => {
+  const REGIONS = 64;
+  const BYTES = REGIONS * REGION_BYTES;
+
+  test("without a limit nothing waits", () => {
+    const bench = rebuilding(Clean, REGIONS);
+    bench.run(RECOVERY);
+    expect(bench.pauses).toEqual([]);
+  });
+
+  test("with a limit the run takes as long as its bytes do, in short naps", () => {
+    const bench = rebuilding(Clean, REGIONS);
+    bench.control.limit = 1024 * 1024;
+    bench.run(RECOVERY);
+    expect(bench.time / 1000).toBeCloseTo(BYTES / (1024 * 1024), 1);
+    expect(Math.max(...bench.pauses)).toBeLessThanOrEqual(100);
+  });
+
+  test("regions that are skipped cost no time", () => {
+    const bench = rebuilding(Unwritten, REGIONS);
+    bench.control.limit = 1024;
+    bench.run(RECOVERY);
+    expect(bench.time).toBe(0);
+  });
+
+  test("time spent on the copy itself counts", () => {
+    const bench = rebuilding(Clean, REGIONS);
+    bench.control.limit = 1024 * 1024;
+    bench.before = (command) => {
+      if (command.op === "write") bench.time += 500; // 512 KiB at the limit
+    };
+    bench.run(RECOVERY);
+    expect(bench.pauses).toEqual([]);
+  });
+
+  test("a limit that is lifted, and a stop, end the wait", () => {
+    for (const end of ["lift", "stop"] as const) {
+      const bench = rebuilding(Clean, REGIONS);
+      bench.control.limit = 1024;
+      bench.before = () => {
+        if (bench.pauses.length < 4) return;
+        if (end === "stop") bench.control.stop();
+        else bench.control.limit = 0;
+      };
+      expect(bench.run(RECOVERY).result).toBe(end === "stop" ? "stopped" : "done");
+      expect(bench.pauses).toHaveLength(5);
+    }
+  });
+});
