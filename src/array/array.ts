@@ -99,6 +99,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
       name: description.name,
       devices,
       logger,
+      clock,
+      readOnly: parts.readOnly,
       record: () => this.metadata.update(),
       failureUnrecorded: () => this.metadata.failureUnrecorded(),
       ejected: (device) => this.ejected(device),
@@ -150,7 +152,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
       identify: parts.identify,
       newUuid: parts.newUuid,
     });
-    this.active = parts.freshest.resyncOffsetSectors !== "clean" && !parts.bitmapStale;
+    // A resync that md stopped half-way left an offset: that is not yet the mark of a writer.
+    this.active = parts.freshest.resyncOffsetSectors === 0 && !parts.bitmapStale;
   }
 
   get name(): string {
@@ -173,6 +176,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
     await this.bitmap.flush();
     this.syncs.request();
     this.membership.fillSlots();
+    if (this.active) this.daemon.poke();
   }
 
   // ---- reads
@@ -228,8 +232,10 @@ export class RaidArray implements BlockDevice, ArrayControl {
     return written;
   }
 
-  write(from: Uint8Array, offset: number, fua: boolean): Promise<void> {
-    return this.change(offset, from.length, fua, () => this.mirror.write(from, offset));
+  async write(from: Uint8Array, offset: number, fua: boolean): Promise<void> {
+    // A FUA write comes here for its sync; its data may still be written at once.
+    if (fua && this.tryWrite(from, offset, false)) return this.flush();
+    await this.change(offset, from.length, fua, () => this.mirror.write(from, offset));
   }
 
   async trim(offset: number, length: number, fua: boolean): Promise<void> {
@@ -371,11 +377,12 @@ export class RaidArray implements BlockDevice, ArrayControl {
       if (result.status === "fulfilled") continue;
       const error: unknown = result.reason;
       if (!(error instanceof MemberError)) throw error;
-      if (error.noSpace) throw error;
       if (legs[index]!.state !== "faulty") failures.push({ leg: legs[index]!, error });
     }
-    this.failures.syncsFailed(failures);
+    this.failures.syncsFailed(failures.filter(({ error }) => !error.noSpace));
     if (this.failures.failed !== null) throw this.failures.failed;
+    const full = failures.find(({ error }) => error.noSpace);
+    if (full !== undefined) throw this.clientError(full.error);
   }
 
   /** Resolves when every member that still counts holds what was written before the call. */
@@ -393,10 +400,13 @@ export class RaidArray implements BlockDevice, ArrayControl {
     return this.devices.degraded === 0;
   }
 
-  /** Nothing is Dirty and everything is synced: the superblock may say so. */
+  /** Nothing is Dirty: once everything is synced, the superblock may say so. */
   private async markCleanIfIdle(): Promise<void> {
+    // What was written before the start may not be durable, though nothing is Dirty.
+    if (this.syncedChanges !== this.changes) await this.gate.request();
+    const { dirty, needSync, syncing } = this.regions.counts();
     if (!this.active || this.writesUnderWay > 0 || this.stopping) return;
-    if (this.syncedChanges !== this.changes) return;
+    if (this.syncedChanges !== this.changes || dirty + needSync + syncing > 0) return;
     if (this.regions.anySuspect() || !this.failures.clear) return;
     this.active = false;
     this.activating ??= this.metadata.update("clean").finally(() => {
@@ -426,6 +436,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
   /** The targets hold everything: they are synced, hold the whole bitmap, and count from now on. */
   private async recovered(targets: readonly Device[]): Promise<void> {
     await this.gate.request();
+    this.bitmap.touchAll();
     await this.bitmap.flush();
     const left = targets.filter((device) => device.state === "rebuilding");
     // Where a write found no space members may differ again: another run copies just that.
@@ -445,7 +456,10 @@ export class RaidArray implements BlockDevice, ArrayControl {
   private ejected(device: Device): void {
     this.syncs.lost(device);
     this.settled().then(
-      () => this.membership.fillSlots(),
+      () => {
+        this.membership.fillSlots();
+        this.syncs.request();
+      },
       (error: unknown) => this.logger.error({ array: this.name, err: error }, "not recorded"),
     );
   }
@@ -458,7 +472,14 @@ export class RaidArray implements BlockDevice, ArrayControl {
       const error = new MemberError(device.member.path, "sync write", failure.message);
       this.failures.writesFailed([{ leg: device, error }]);
     }
-    await this.settled();
+    try {
+      await this.settled();
+    } catch (error) {
+      if (!(error instanceof NbdRaidError)) throw error;
+      // What cannot be recorded now is tried again before any request is answered.
+      this.logger.error({ array: this.name, err: error }, "not recorded: the sync stops");
+      this.syncs.interrupt();
+    }
   }
 
   private repairLater(unread: readonly UnreadBlock<Device>[]): void {
@@ -479,20 +500,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
    */
   private async repair(unread: readonly UnreadBlock<Device>[]): Promise<void> {
     for (const { leg, offset, length } of unread) {
-      await this.change(offset, length, false, async () => {
-        if (leg.state !== "in_sync") return [];
-        const good = new Uint8Array(length);
-        const bad = await this.mirror.read(good, offset, true);
-        try {
-          if (!bad.some((block) => block.leg === leg)) return [];
-          await leg.member.write(good, leg.dataOffset + offset);
-          await leg.member.read(new Uint8Array(length), leg.dataOffset + offset);
-          return [];
-        } catch (error) {
-          if (!(error instanceof MemberError)) throw error;
-          return [{ leg, error }];
-        }
-      });
+      await this.change(offset, length, false, () => this.mirror.repair(leg, offset, length));
     }
   }
 
@@ -586,10 +594,15 @@ export class RaidArray implements BlockDevice, ArrayControl {
     }
   }
 
+  /** Superblocks say clean, nothing was written since, and no sync left anything to record. */
+  private isLeftClean(): boolean {
+    if (this.active || this.metadata.resyncOffset !== "clean") return false;
+    return this.regions.counts().dirty === 0 && !this.regions.anySuspect();
+  }
+
   private async leaveClean(): Promise<void> {
     if (this.failures.failed !== null) throw this.failures.failed;
-    // Superblocks say clean, nothing was written since, and no sync left regions to clean.
-    if (!this.active && this.regions.counts().dirty === 0) return;
+    if (this.isLeftClean()) return;
     await this.gate.request();
     await this.settled();
     if (this.devices.degraded === 0) {

@@ -86,7 +86,8 @@ function planMember<Candidate extends Found>(
     );
   }
   if (role >= freshest.raidDisks) return leftOut("the array does not count it as a member");
-  const recovery = recoveryOf(superblock);
+  // A spare whose superblock does not know yet that it took the slot holds nothing so far.
+  const recovery = own === role ? recoveryOf(superblock) : { byBitmap: false, offset: 0 };
   const use = recovery === null ? "in_sync" : "rebuilding";
   return { found, slot: role, use, reason: null, recovery };
 }

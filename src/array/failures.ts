@@ -1,4 +1,5 @@
 import type { Logger } from "pino";
+import type { Clock } from "../clock.ts";
 import { NbdRaidError } from "../errors.ts";
 import { MemberError } from "../member/member.ts";
 import type { LegFailure } from "../raid/mirror.ts";
@@ -9,6 +10,8 @@ export interface FailureHost {
   readonly name: string;
   readonly devices: Devices;
   readonly logger: Logger;
+  readonly clock: Clock;
+  readonly readOnly: boolean;
   /** Writes the superblocks as the devices are now. */
   record(): Promise<void>;
   failureUnrecorded(): boolean;
@@ -16,8 +19,15 @@ export interface FailureHost {
   ejected(device: Device): void;
 }
 
-/** md's max_read_errors: more of them within the hour, halved each hour, and the device fails. */
+/** md's max_read_errors: more of them, where each hour halves the count, and the device fails. */
 const READ_ERRORS_MAX = 20;
+const HOUR_MS = 3_600_000;
+
+/** A count that halves each hour. */
+interface RecentErrors {
+  count: number;
+  halvedAt: number;
+}
 
 /**
  * What becomes of members that fail.
@@ -30,6 +40,7 @@ export class Failures {
   private recording: Promise<void> | null = null;
   /** The superblocks on disk call a device active that takes no writes any more. */
   private unrecorded: boolean;
+  private readonly readErrors = new Map<Device, RecentErrors>();
   /** Not null: no write, FLUSH or FUA succeeds until restart, and the superblock stays dirty. */
   failed: NbdRaidError | null = null;
 
@@ -101,8 +112,19 @@ export class Failures {
     device.readErrors++;
     const { array, member } = { array: this.host.name, member: device.member.path };
     this.host.logger.warn({ array, member, reason: message }, "read error, served from another");
-    if (device.readErrors <= READ_ERRORS_MAX) return;
-    if (this.canLose(device)) this.eject(device, `${device.readErrors} read errors`);
+    const recent = this.countRecent(device);
+    if (recent <= READ_ERRORS_MAX || this.host.readOnly || device.state !== "in_sync") return;
+    if (this.canLose(device)) this.eject(device, `${recent} read errors in a short time`);
+  }
+
+  private countRecent(device: Device): number {
+    const now = this.host.clock.now();
+    const recent = this.readErrors.get(device) ?? { count: 0, halvedAt: now };
+    const hours = Math.floor((now - recent.halvedAt) / HOUR_MS);
+    recent.count = Math.floor(recent.count / 2 ** hours) + 1;
+    recent.halvedAt += hours * HOUR_MS;
+    this.readErrors.set(device, recent);
+    return recent.count;
   }
 
   canLose(device: Device): boolean {

@@ -113,8 +113,9 @@ export class Membership {
         const device = this.newDevice(member, superblock, writeMostly);
         this.parts.devices.others.push(device);
         try {
-          if (this.freeSlot() === null) await this.parts.metadata.update();
-          else await this.takeSlot(device);
+          // First a spare, durably: an old superblock must not speak for data that is punched.
+          await this.parts.metadata.update();
+          if (this.freeSlot() !== null) await this.takeSlot(device);
         } catch (error) {
           this.drop(device);
           throw error;
@@ -172,12 +173,11 @@ export class Membership {
 
   /** A blank or an old member, or a spare, is rebuilt in full in the lowest free slot. */
   private async takeSlot(device: Device): Promise<void> {
-    const { description, devices } = this.parts;
+    const { description } = this.parts;
     // What is Unwritten is not copied: it must be zero on the new member too.
     await device.member.punch(device.dataOffset, description.componentBytes);
     const slot = this.freeSlot();
     if (slot === null) return;
-    devices.others.splice(devices.others.indexOf(device), 1);
     await this.join(device, slot, { byBitmap: false, offset: 0 });
   }
 
@@ -187,13 +187,14 @@ export class Membership {
    */
   private async join(device: Device, slot: number, recovery: Recovery): Promise<void> {
     const { devices, bitmap, metadata, syncs, logger } = this.parts;
-    const failed = devices.slots[slot];
-    if (failed != null) {
-      failed.slot = null;
-      devices.others.push(failed);
-    }
     const goOn = await syncs.pause();
+    const failed = devices.slots[slot] ?? null;
     try {
+      if (failed !== null) {
+        failed.slot = null;
+        devices.others.push(failed);
+      }
+      this.drop(device);
       device.slot = slot;
       device.state = "rebuilding";
       device.recovery = recovery;
@@ -206,12 +207,28 @@ export class Membership {
         { member: device.member.path, slot, byBitmap: recovery.byBitmap },
         "member joins",
       );
+    } catch (error) {
+      this.undoJoin(device, slot, failed);
+      throw error;
     } finally {
       goOn();
     }
     if (device.recovery === null) {
       throw this.error("io-error", `${device.member.path} failed while it was added`);
     }
+  }
+
+  private undoJoin(device: Device, slot: number, before: Device | null): void {
+    const { devices } = this.parts;
+    device.state = "faulty";
+    device.recovery = null;
+    device.slot = null;
+    devices.slots[slot] = before;
+    if (before !== null) {
+      this.drop(before);
+      before.slot = slot;
+    }
+    devices.changed();
   }
 
   /**

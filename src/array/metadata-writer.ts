@@ -94,7 +94,11 @@ export class MetadataWriter {
   update(resyncOffset?: number | "clean"): Promise<void> {
     return this.enqueue(async () => {
       for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-        if (await this.writeOnce(resyncOffset ?? this.resyncOffset)) return;
+        // md accepts a member that is one behind, so a failure takes two updates; one at a time,
+        // so that survivors are never two apart.
+        const again = this.failureUnrecorded();
+        const written = await this.writeOnce(resyncOffset ?? this.resyncOffset);
+        if (written && !again) return;
       }
       throw new NbdRaidError("array-failed", `${this.description.name}: members keep failing`);
     });
@@ -133,8 +137,7 @@ export class MetadataWriter {
   private async writeOnce(resyncOffset: number | "clean"): Promise<boolean> {
     const roles = this.currentRoles();
     const next: UpdateStamp = {
-      // md accepts a member that is one behind; one that failed must be further.
-      events: this.events + (fails(this.roles, roles) ? 2 : 1),
+      events: this.events + 1,
       utime: timestampAt(this.clock.wallTime()),
     };
     if (this.description.bitmap === "lockless") {
@@ -143,14 +146,14 @@ export class MetadataWriter {
       );
       if (!written) return false;
     }
+    // Members may have it from here on, whether or not one fails: the next update follows this one.
+    this.events = next.events;
+    this.stamp = next;
     const written = await this.toEach(this.devices.recorded(), async (device) => {
       const superblock = this.superblockOf(device, roles, next, resyncOffset);
       await device.member.writeDurable(encodeSuperblock(superblock), SUPERBLOCK_OFFSET_BYTES);
       device.superblock = superblock;
     });
-    // Survivors have it now: the next update follows this one, whether or not a member failed.
-    this.events = next.events;
-    this.stamp = next;
     this.roles = roles;
     this.resyncOffset = resyncOffset;
     return written;
@@ -163,6 +166,7 @@ export class MetadataWriter {
   ): Promise<boolean> {
     const results = await Promise.allSettled(devices.map(write));
     let whole = true;
+    let full: MemberError | null = null;
     for (const [index, result] of results.entries()) {
       if (result.status === "fulfilled") continue;
       const device = devices[index]!;
@@ -170,13 +174,15 @@ export class MetadataWriter {
       if (!(error instanceof MemberError)) throw error;
       if (device.state === "faulty") continue;
       if (error.noSpace) {
-        throw new NbdRaidError("no-space", error.message, { cause: error });
+        full ??= error;
+        continue;
       }
       whole = false;
       if (!this.host.metadataFailed(device, error)) {
         throw new NbdRaidError("array-failed", error.message, { cause: error });
       }
     }
+    if (full !== null) throw new NbdRaidError("no-space", full.message, { cause: full });
     return whole;
   }
 

@@ -48,14 +48,16 @@ function describeDevice(device: Device): MemberStatus {
 
 function describeBitmap({ regions, bitmap, daemon }: RaidArray): BitmapStatus {
   const { oldestDirtyMs, lastRun } = daemon;
+  const counts = regions.counts();
+  const noneDirty = counts.dirty === 0 || oldestDirtyMs === null;
   return {
     type: "lockless",
     regionSize: regions.regionBytes,
     regions: regions.count,
-    ...regions.counts(),
+    ...counts,
     blocksWritten: bitmap.blocksWritten,
     infections: bitmap.infections,
     daemonLastRun: lastRun === null ? null : Math.floor(lastRun / 1000),
-    oldestDirtySeconds: oldestDirtyMs === null ? null : Math.round(oldestDirtyMs / 1000),
+    oldestDirtySeconds: noneDirty ? null : Math.round(oldestDirtyMs / 1000),
   };
 }

@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 import type { Regions } from "../bitmap/regions.ts";
 import type { Clock } from "../clock.ts";
 import { NbdRaidError } from "../errors.ts";
+import { MemberError } from "../member/member.ts";
 import { copierOf } from "../raid/copiers.ts";
 import { runAsync } from "../sync/async-driver.ts";
 import { SyncControl, SyncRole } from "../sync/control.ts";
@@ -144,7 +145,7 @@ export class Syncs {
       }
       return outcome;
     } catch (error) {
-      if (!(error instanceof NbdRaidError)) throw error;
+      if (!(error instanceof NbdRaidError) && !(error instanceof MemberError)) throw error;
       return { result: "failed", failure: error.message };
     }
   }
@@ -200,6 +201,11 @@ export class Syncs {
     if (device.slot !== null) this.current?.control.setSlot(device.slot, SyncRole.None, 0);
   }
 
+  /** What runs ends soon; what is needed then starts anew. */
+  interrupt(): void {
+    this.current?.control.stop();
+  }
+
   /** The samples of speed, the limit, and the checkpoints; the result ends them. */
   private startTimers(
     plan: Plan,
@@ -215,7 +221,8 @@ export class Syncs {
       const busy = host.requests() !== requests;
       requests = host.requests();
       const { syncSpeedMin, syncSpeedMax, daemonSleepMs } = host.settings;
-      control.limit = busy && syncSpeedMin > 0 ? syncSpeedMin : syncSpeedMax;
+      const limits = [syncSpeedMax, busy ? syncSpeedMin : 0].filter((limit) => limit > 0);
+      control.limit = limits.length > 0 ? Math.min(...limits) : 0;
       progress.sample();
       if (checkpoint === null && host.clock.now() - lastCheckpoint >= daemonSleepMs) {
         lastCheckpoint = host.clock.now();

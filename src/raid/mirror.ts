@@ -64,8 +64,9 @@ export class Mirror<Leg extends MirrorLeg> {
   tryRead(into: Uint8Array, offset: number, pinned: boolean): boolean {
     const leg = this.choose(offset, pinned);
     if (leg === undefined) return false;
-    this.tails[leg.slot ?? 0] = offset + into.length;
-    return leg.member.tryRead(into, leg.dataOffset + offset);
+    if (!leg.member.tryRead(into, leg.dataOffset + offset)) return false;
+    this.turnTo(leg, offset + into.length);
+    return true;
   }
 
   /**
@@ -76,34 +77,49 @@ export class Mirror<Leg extends MirrorLeg> {
     const leg = this.choose(offset, pinned);
     if (leg === undefined) throw new Error("a mirror that runs has a leg in sync");
     const slot = leg.slot ?? 0;
-    this.tails[slot] = offset + into.length;
+    this.turnTo(leg, offset + into.length);
     this.busy[slot] = (this.busy[slot] ?? 0) + 1;
     try {
       await leg.member.read(into, leg.dataOffset + offset);
       return [];
     } catch (error) {
       if (!(error instanceof MemberError)) throw error;
+      const unread = await this.readBlocks(leg, into, offset);
+      // It may have failed but for once: that counts too, and there is nothing to repair.
+      return unread.length > 0 ? unread : [{ leg, error, offset, length: into.length }];
     } finally {
       this.busy[slot] = this.busy[slot]! - 1;
     }
-    return this.readBlocks(into, offset);
   }
 
-  /** Block by block from the first source that can: a sync finds the same data, see copyMirror. */
-  private async readBlocks(into: Uint8Array, offset: number): Promise<UnreadBlock<Leg>[]> {
+  /**
+   * Block by block, from the leg that was asked where it can. A pinned read asks the sources in
+   * their order, as a sync does (copyMirror), so that both find the same data.
+   */
+  private async readBlocks(
+    asked: Leg,
+    into: Uint8Array,
+    offset: number,
+  ): Promise<UnreadBlock<Leg>[]> {
     const unread: UnreadBlock<Leg>[] = [];
     for (let at = 0; at < into.length;) {
       const toBoundary = FALLBACK_BLOCK_BYTES - ((offset + at) % FALLBACK_BLOCK_BYTES);
       const block = into.subarray(at, Math.min(into.length, at + toBoundary));
-      unread.push(...(await this.readBlock(block, offset + at)));
+      unread.push(...(await this.readBlock(asked, block, offset + at)));
       at += block.length;
     }
     return unread;
   }
 
-  private async readBlock(block: Uint8Array, offset: number): Promise<UnreadBlock<Leg>[]> {
+  private async readBlock(
+    asked: Leg,
+    block: Uint8Array,
+    offset: number,
+  ): Promise<UnreadBlock<Leg>[]> {
     const unread: UnreadBlock<Leg>[] = [];
-    for (const leg of this.sources()) {
+    const others = this.sources().filter((leg) => leg !== asked);
+    const order = this.legs.inSync.includes(asked) ? [asked, ...others] : others;
+    for (const leg of order) {
       try {
         await leg.member.read(block, leg.dataOffset + offset);
         return unread;
@@ -114,6 +130,38 @@ export class Mirror<Leg extends MirrorLeg> {
     }
     const last = unread.at(-1);
     throw last?.error ?? new Error("a mirror that runs has a leg in sync");
+  }
+
+  /**
+   * Rewrites a range that `leg` could not read, from the first other leg that can, and reads it
+   * back. The caller holds the range like a write. The failure of `leg`, if it fails at that.
+   */
+  async repair(leg: Leg, offset: number, length: number): Promise<LegFailure<Leg>[]> {
+    if (!this.legs.inSync.includes(leg)) return [];
+    if (await this.reads(leg, new Uint8Array(length), offset)) return [];
+    const good = new Uint8Array(length);
+    for (const other of this.sources()) {
+      if (other === leg || !(await this.reads(other, good, offset))) continue;
+      try {
+        await leg.member.write(good, leg.dataOffset + offset);
+        await leg.member.read(new Uint8Array(length), leg.dataOffset + offset);
+        return [];
+      } catch (error) {
+        if (!(error instanceof MemberError)) throw error;
+        return [{ leg, error }];
+      }
+    }
+    return [];
+  }
+
+  private async reads(leg: Leg, into: Uint8Array, offset: number): Promise<boolean> {
+    try {
+      await leg.member.read(into, leg.dataOffset + offset);
+      return true;
+    } catch (error) {
+      if (error instanceof MemberError) return false;
+      throw error;
+    }
   }
 
   /** True if writing this much to every leg is expected not to block. */
@@ -178,7 +226,6 @@ export class Mirror<Leg extends MirrorLeg> {
     if (pinned) return this.sources()[0];
     let best: Leg | undefined;
     let bestLoad = Infinity;
-    this.turn = (this.turn + 1) % inSync.length;
     for (let index = 0; index < inSync.length; index++) {
       const leg = inSync[(this.turn + index) % inSync.length]!;
       if (!leg.writeMostly && this.tails[leg.slot ?? 0] === offset) return leg;
@@ -189,6 +236,12 @@ export class Mirror<Leg extends MirrorLeg> {
       }
     }
     return best;
+  }
+
+  /** A read went to `leg`: its stream may go on there, and the next scattered read elsewhere. */
+  private turnTo(leg: Leg, end: number): void {
+    this.tails[leg.slot ?? 0] = end;
+    this.turn++;
   }
 }
 

@@ -85,6 +85,7 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
   const pace = new Pace(run.now, control);
   let failure: string | null = null;
   let first = 0;
+  let singlyBelow = 0;
   while (first < regions.count) {
     if (control.stopping) return { result: "stopped", failure };
     if (!isNeeded(run, first)) {
@@ -92,12 +93,19 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
       control.cursor = ++first;
       continue;
     }
-    const end = batchEnd(run, first);
+    const end = first < singlyBelow ? first + 1 : batchEnd(run, first);
     const result = yield* syncWindow(run, buffer, first, end);
     control.waitsForSpace = result === "no-space";
-    if (result === "no-targets") return { result: "stopped", failure: "no member to sync to" };
+    if (result === "no-targets") {
+      const why = "no member is left to sync to";
+      return control.stopping ? { result: "stopped", failure } : { result: "failed", failure: why };
+    }
     if (result === "no-space") {
       yield { op: "pause", ms: SPACE_RETRY_MS };
+      continue;
+    }
+    if (result === "unreadable" && end - first > 1) {
+      singlyBelow = end; // once more, to find out which of them it is
       continue;
     }
     if (result === "unreadable") {
