@@ -1,4 +1,4 @@
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { run as runCommand } from "../test/interop/run.ts";
 import { fio } from "./fio.ts";
 import type { Case, Measurement, PlaceKind, Scenario } from "./scenario.ts";
@@ -35,7 +35,6 @@ export interface Sample {
 
 /** All samples of one place, in the order of {@link schedule}. */
 export async function measurePlace(place: Place, plan: Plan): Promise<Sample[]> {
-  await mkdir(place.folder, { recursive: true });
   const steady = new Map<TargetName, RunningTarget>();
   const samples: Sample[] = [];
   try {

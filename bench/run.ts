@@ -2,6 +2,7 @@
  * `npm run bench`: this server beside others, all measured in turns in one run. Prints Markdown
  * (or --json) on stdout, progress on stderr.
  */
+import { statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { parseArgs } from "node:util";
 import { measurePlace, type Place, type Plan, type Sample } from "./measure.ts";
@@ -53,6 +54,7 @@ async function main(): Promise<void> {
     { kind: "memory" as const, folder: options.memory },
     { kind: "disk" as const, folder: options.dir },
   ].filter(({ folder }) => folder !== "none");
+  for (const place of places) await assertKind(place);
 
   const samples: Sample[] = [];
   for (const place of places) samples.push(...(await measurePlace(place, plan)));
@@ -61,6 +63,15 @@ async function main(): Promise<void> {
     `${plan.sizeMiB} MiB, over one connection on a Unix socket.`;
   const report = makeReport(scenarios, samples, method);
   console.log(options.json ? JSON.stringify(report, null, 2) : toMarkdown(report));
+}
+
+/** A disk that is memory in truth would make every durable write look free. */
+async function assertKind({ kind, folder }: Place): Promise<void> {
+  const TMPFS_MAGIC = 0x01021994; // statfs(2)
+  const isMemory = (await statfs(folder)).type === TMPFS_MAGIC;
+  if (isMemory === (kind === "memory")) return;
+  const option = kind === "memory" ? "--memory" : "--dir";
+  throw new Error(`${option} ${folder}: ${isMemory ? "a" : "not a"} memory file system`);
 }
 
 await main();
