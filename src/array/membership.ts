@@ -168,7 +168,12 @@ export class Membership {
   private async joinByBitmap(member: Member, superblock: Superblock): Promise<void> {
     const device = this.deviceOf(member, superblock);
     const slot = roleOf(superblock, superblock.devNumber);
-    await this.join(device, slot, { byBitmap: true, offset: 0 });
+    try {
+      await this.join(device, slot, { byBitmap: true, offset: 0 });
+    } catch (error) {
+      this.drop(device);
+      throw error;
+    }
   }
 
   /** A blank or an old member, or a spare, is rebuilt in full in the lowest free slot. */
@@ -223,6 +228,7 @@ export class Membership {
     device.state = "faulty";
     device.recovery = null;
     device.slot = null;
+    devices.others.push(device);
     devices.slots[slot] = before;
     if (before !== null) {
       this.drop(before);
