@@ -37,7 +37,7 @@ export const CATALOGUE = {
   "member-unreadable": { errno: Errno.EIO, remedy: "check the path and its permissions" },
   "member-too-small": { errno: Errno.EINVAL, remedy: "use a larger image" },
   "member-foreign": { errno: Errno.EINVAL, remedy: "make an array with nbd-raid create" },
-  "member-not-empty": { errno: Errno.EINVAL, remedy: "--force overwrites it" },
+  "member-not-empty": { errno: Errno.EINVAL, remedy: "use a blank image, or create --force" },
   "member-in-array": {
     errno: Errno.EINVAL,
     remedy: "nbd-raid examine shows it; --force overwrites it",

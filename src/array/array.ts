@@ -256,6 +256,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
   }
 
   async flush(): Promise<void> {
+    if (this.readOnly) return;
     this.refuseChange();
     if (this.syncedChanges !== this.changes) await this.gate.request();
     await this.settled();
@@ -421,7 +422,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
     end: number,
   ): Promise<void> {
     if (action === "resync") {
-      await this.daemon.checkpoint(end);
+      // Where nothing may turn Clean, what clients have read must still outlast the source.
+      if (!(await this.daemon.checkpoint(end))) await this.gate.request();
       this.daemon.poke();
       return;
     }

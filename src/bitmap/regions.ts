@@ -1,5 +1,5 @@
 import { assert } from "../errors.ts";
-import { Action, type Conditions, nextState, State, STATE_COUNT } from "./transitions.ts";
+import { type Action, type Conditions, nextState, State, STATE_COUNT } from "./transitions.ts";
 
 /** Regions whose bitmap bytes share a 512-byte block: the unit of durable marks. */
 export const REGIONS_PER_BLOCK = 512;

@@ -50,6 +50,11 @@ export class ReceiveBuffer {
     this.#wantedBytes = bytes;
   }
 
+  /** True while bytes that were skipped are still to come. */
+  get skipping(): boolean {
+    return this.#skipBytes > 0;
+  }
+
   /** Drops `bytes` from the head on, those still to come included. */
   skip(bytes: number): void {
     const here = Math.min(bytes, this.availableBytes);

@@ -40,6 +40,8 @@ export class Transmission {
   #stalled = false;
   #shuttingDown = false;
   #over: string | null = null;
+  /** The answer to a WRITE whose payload is being skipped. */
+  #refused: Piece | null = null;
 
   constructor(exported: Export, context: TransmissionContext) {
     this.exported = exported;
@@ -68,7 +70,9 @@ export class Transmission {
 
   /** Takes one request from `input`; false if none is whole, a limit is met, or it is over. */
   step(input: ReceiveBuffer): boolean {
-    if (this.#over !== null) return false;
+    if (this.#over !== null || input.skipping) return false;
+    if (this.#refused !== null) this.#context.replies.queue(this.#refused);
+    this.#refused = null;
     if (input.availableBytes < REQUEST_BYTES) return this.#wait(input, REQUEST_BYTES);
     const request = this.#request;
     if (!decodeRequest(input.slab.view, input.head, request)) return this.#end("not a request");
@@ -82,7 +86,7 @@ export class Transmission {
       ? Errno.ESHUTDOWN
       : validateRequest(request, this.exported.device);
     if (error !== Errno.OK) {
-      this.#reply(request, error);
+      this.#refuse(request, error, payload);
     } else {
       const total = REQUEST_BYTES + payload;
       if (input.availableBytes < total) return this.#wait(input, total);
@@ -90,6 +94,15 @@ export class Transmission {
     }
     input.skip(REQUEST_BYTES + payload);
     return true;
+  }
+
+  /** Answered once its payload has come: a client may not expect an answer while it sends. */
+  #refuse(request: Request, error: Errno, payload: number): void {
+    if (payload === 0) return this.#reply(request, error);
+    const { replies } = this.#context;
+    const piece = replies.reserve(SIMPLE_REPLY_BYTES);
+    encodeSimpleReply(piece.slab.view, piece.start, request, error);
+    this.#refused = piece;
   }
 
   /** A single request is always let through, however large: else it would wait for ever. */

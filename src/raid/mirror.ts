@@ -88,7 +88,7 @@ export class Mirror<Leg extends MirrorLeg> {
       // It may have failed but for once: that counts too, and there is nothing to repair.
       return unread.length > 0 ? unread : [{ leg, error, offset, length: into.length }];
     } finally {
-      this.busy[slot] = this.busy[slot]! - 1;
+      this.busy[slot] = this.busy[slot] - 1;
     }
   }
 

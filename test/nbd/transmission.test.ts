@@ -163,6 +163,17 @@ describe("requests that are refused", () => {
     expect(harness.sent.readUInt32BE(harness.sent.length - 12)).toBe(ENOSPC);
   });
 
+  it("a refused WRITE is answered once its payload has come, not before", () => {
+    const harness = new SessionHarness([exportOf(new MemoryDevice(MIB))]);
+    negotiate(harness);
+    const request = encodeRequest({ command: WRITE, payload: Buffer.alloc(4 * MIB) });
+    const sentBefore = harness.sent.length;
+    harness.feed(request.subarray(0, 2 * MIB));
+    expect(harness.sent.length).toBe(sentBefore);
+    harness.feed(request.subarray(2 * MIB));
+    expect(harness.sent.readUInt32BE(sentBefore + 4)).toBe(ENOSPC);
+  });
+
   it.each([
     ["a WRITE of more than 64 MiB", encodeRequest({ command: WRITE, length: 64 * MIB + 1 })],
     ["a bad magic", encodeRequest({ command: READ, magic: 0x25609514 })],
