@@ -72,6 +72,18 @@ export async function markedRegions(images: readonly string[], sizeBytes: number
   return { regionBytes, regions };
 }
 
+/** A block of the array as one member holds it. */
+export async function readBlock(image: string, block: number): Promise<Buffer> {
+  const { start } = await dataArea(image);
+  const file = await open(image);
+  try {
+    const position = start + block * BLOCK_BYTES;
+    return (await file.read(Buffer.alloc(BLOCK_BYTES), 0, BLOCK_BYTES, position)).buffer;
+  } finally {
+    await file.close();
+  }
+}
+
 /** Overwrites the first half of each block, as a write that was cut off by a power loss. */
 export async function tearBlocks(image: string, blocks: readonly number[]): Promise<void> {
   const { start } = await dataArea(image);

@@ -21,25 +21,43 @@ test(`${ROUNDS} times killed under load, nothing that was answered is lost`, asy
   for (let round = 0; round < ROUNDS; round++) {
     if (round % 2 === 1) await subject.control.set("data", EAGER_DAEMON);
     const areaBytes = random() < 0.3 ? 64 * 1024 : 6 * MIB;
-    await subject.killUnderLoad(areaBytes, between(random, 50, KILL_AFTER_MS_MAX));
+    const ms = between(random, 50, KILL_AFTER_MS_MAX);
+    const load = await subject.killUnderLoad(areaBytes, ms);
+    expect(load.answered).toBeGreaterThan(0);
     await subject.expectRecovered();
+  }
+});
+
+// Each of the first writes waits for a mark of its own: the area is wide and nothing is marked yet.
+test("killed at the first writes: no data where there is no mark", async ({ serve }) => {
+  const { random } = seeded();
+  const subject = new Subject(await serve({ size: "512M" }), 512 * MIB, random);
+  for (let round = 0; round < (isLong ? 50 : 5); round++) {
+    if (round > 0) await subject.server.restart();
+    await subject.killUnderLoad(512 * MIB, between(random, 0, 12));
+    await subject.expectMarkedFirst();
+    await subject.server.start();
+    await subject.expectSynced();
+    await subject.expectIntact();
   }
 });
 
 test("killed during a resync, again and again, under load", async ({ serve }) => {
   const { random } = seeded();
-  const subject = new Subject(await serve({ size: "128M" }), 128 * MIB, random);
+  const subject = new Subject(await serve({ size: "512M" }), 512 * MIB, random);
   const { server } = subject;
-  await subject.killUnderLoad(128 * MIB, 1000);
+  await subject.killUnderLoad(512 * MIB, 500);
+  let interrupted = 0;
   for (let kill = 0; kill < (isLong ? 20 : 3); kill++) {
     await subject.tearUnanswered(server.images[1]!);
     await server.start();
     await subject.control.set("data", { syncSpeedMin: 16 * MIB, syncSpeedMax: 16 * MIB });
     await subject.expectIntact();
-    const { sync } = await server.status();
-    expect(sync).toMatchObject({ action: "resync", pending: false });
-    await subject.killUnderLoad(128 * MIB, between(random, 50, 1000));
+    if ((await server.status()).sync?.action === "resync") interrupted++;
+    await subject.killUnderLoad(512 * MIB, between(random, 50, 1000));
   }
+  // A fast machine may finish one before it can be told to go slow.
+  expect(interrupted).toBeGreaterThan(0);
   await subject.expectRecovered();
 });
 
@@ -74,7 +92,6 @@ test("killed during a recovery, which goes on where it was", async ({ serve }) =
   await subject.expectIntact();
   const { lastSync } = await server.status();
   expect(lastSync).toMatchObject({ action: "recovery", result: "done" });
-  expect(lastSync?.readBytes).toBeGreaterThanOrEqual(sizeBytes - recovered);
   expect(lastSync?.readBytes).toBeLessThanOrEqual(
     sizeBytes - recovered + regions.size * regionBytes,
   );

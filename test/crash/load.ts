@@ -14,7 +14,10 @@ export interface LoadOptions {
 
 const CONNECTIONS = 2;
 const IN_FLIGHT = 8;
-const LENGTH_BLOCKS_MAX = 16;
+/** Most requests are short; some are too long for the server to perform at once. */
+const SHORT_BLOCKS_MAX = 16;
+const LONG_BLOCKS_MAX = 128;
+const LONG_SHARE = 0.05;
 
 type Operation = Pick<RequestFields, "command" | "flags">;
 
@@ -75,7 +78,8 @@ export class Load {
     for (let open = true; open && !this.stopping;) {
       const operation = pick(random);
       const { area } = this.options;
-      const count = 1 + Math.floor(random() * Math.min(LENGTH_BLOCKS_MAX, area.count));
+      const most = random() < LONG_SHARE ? LONG_BLOCKS_MAX : SHORT_BLOCKS_MAX;
+      const count = 1 + Math.floor(random() * Math.min(most, area.count));
       const first = area.first + Math.floor(random() * (area.count - count + 1));
       open = await this.perform(session, operation, first, count);
     }
@@ -92,7 +96,10 @@ export class Load {
     const range = { ...operation, offset: first * BLOCK_BYTES, length: count * BLOCK_BYTES };
     switch (operation.command) {
       case COMMAND.FLUSH: {
-        return this.note(await session.request(operation));
+        const began = model.beginFlush();
+        const reply = await session.request(operation);
+        if (reply?.error === 0) model.answerFlush(began);
+        return this.note(reply);
       }
       case COMMAND.READ: {
         const read = model.beginRead(first, count);
@@ -105,7 +112,8 @@ export class Load {
         const change = model.begin(first, count, !isWrite);
         const payload = isWrite ? { payload: encodeBlocks(first, count, change.began) } : {};
         const reply = await session.request({ ...range, ...payload });
-        if (reply !== null) model.end(change, reply.error === 0);
+        if (reply?.error === 0) model.answer(change, ((operation.flags ?? 0) & FUA) !== 0);
+        else if (reply !== null) model.refuse(change);
         return this.note(reply);
       }
     }

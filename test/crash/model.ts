@@ -7,6 +7,7 @@ export interface Change {
   /** Ticks of the model's clock. `began` is also the sequence number that data carries. */
   readonly began: number;
   ended: number;
+  answered: boolean;
   readonly zeroes: boolean;
 }
 
@@ -17,43 +18,68 @@ export interface PendingRead {
   readonly expected: readonly (ReadonlySet<Content> | null)[];
 }
 
-const BLANK: Change = { first: 0, count: 0, began: 0, ended: 0, zeroes: true };
+const BLANK: Change = { first: 0, count: 0, began: 0, ended: 0, answered: true, zeroes: true };
+
+/** What may have become of changes that were answered. */
+export type Survival =
+  /** A process that is killed leaves the page cache behind: all that was answered is there. */
+  | "answered"
+  /** NBD's own promise: what a FLUSH that was answered or FUA covers. */
+  | "flushed";
 
 /**
- * What each block may hold, by what was sent and answered. A change counts until another has been
- * answered that began after it ended. One that was never answered, or refused, may count or not.
- *
- * A process that is killed leaves the page cache behind: all that was answered must be there
- * afterwards, whether or not a FLUSH followed. (That is more than NBD asks of a server.)
+ * What each block may hold, by what was sent and answered. A change counts until another that
+ * began after it had ended is answered, or flushed; one that was never answered, or refused, may
+ * count or not.
  */
 export class Model {
   private clock = 0;
+  /** By block: changes that none has followed whole and durably. */
   private readonly blocks = new Map<number, readonly Change[]>();
+  /** Answered, and not flushed since. */
+  private readonly unflushed = new Set<Change>();
   /** By block: when its last change began. */
   private readonly latest = new Map<number, number>();
 
   begin(first: number, count: number, zeroes: boolean): Change {
-    const change = { first, count, began: ++this.clock, ended: Infinity, zeroes };
+    const began = ++this.clock;
+    const change = { first, count, began, ended: Infinity, answered: false, zeroes };
     for (let block = first; block < first + count; block++) {
       this.blocks.set(block, [...this.changes(block), change]);
-      this.latest.set(block, change.began);
+      this.latest.set(block, began);
     }
     return change;
   }
 
-  end(change: Change, done: boolean): void {
+  answer(change: Change, fua: boolean): void {
     change.ended = ++this.clock;
-    if (!done) return;
-    for (let block = change.first; block < change.first + change.count; block++) {
-      const left = this.changes(block).filter((other) => other.ended >= change.began);
-      this.blocks.set(block, left);
+    change.answered = true;
+    if (fua) this.forgetBefore(change);
+    else this.unflushed.add(change);
+  }
+
+  refuse(change: Change): void {
+    change.ended = ++this.clock;
+  }
+
+  beginFlush(): number {
+    return ++this.clock;
+  }
+
+  answerFlush(began: number): void {
+    for (const change of this.unflushed) {
+      if (change.ended > began) continue;
+      this.unflushed.delete(change);
+      this.forgetBefore(change);
     }
   }
 
   beginRead(first: number, count: number): PendingRead {
     const expected = Array.from({ length: count }, (_, index) => {
       const changes = this.changes(first + index);
-      return changes.some(({ ended }) => ended === Infinity) ? null : contentsOf(changes);
+      return changes.some(({ ended }) => ended === Infinity)
+        ? null
+        : contentsOf(answeredLast(changes));
     });
     return { first, began: ++this.clock, expected };
   }
@@ -68,13 +94,16 @@ export class Model {
   }
 
   /** Nothing is under way: whatever is found now stays, or the next `settle` throws. */
-  settle(first: number, data: Buffer): void {
+  settle(first: number, data: Buffer, survival: Survival): void {
+    this.unflushed.clear();
     for (let index = 0; index * BLOCK_BYTES < data.length; index++) {
       const block = first + index;
-      const contents = contentsOf(this.changes(block));
-      const content = expectOneOf(contents, blockOf(data, index), block);
+      const changes = this.changes(block);
+      const possible = survival === "answered" ? answeredLast(changes) : changes;
+      const content = expectOneOf(contentsOf(possible), blockOf(data, index), block);
+      const found = { first: block, count: 1, began: content, ended: ++this.clock, answered: true };
       if (content === ZEROES) this.blocks.delete(block);
-      else this.blocks.set(block, [this.changes(block).find(({ began }) => began === content)!]);
+      else this.blocks.set(block, [{ ...found, zeroes: false }]);
     }
   }
 
@@ -86,9 +115,33 @@ export class Model {
     return unanswered.map(([block]) => block);
   }
 
+  /** Throws if the content is that of a change that was never answered. */
+  expectNotUnderWay(block: number, content: Content): void {
+    const change = this.changes(block).find(({ began }) => began === content);
+    if (change?.ended !== Infinity) return;
+    throw new Error(`block ${block} holds ${content}, which was not answered, and is not marked`);
+  }
+
+  /** The change lasts: what it replaced cannot come back. */
+  private forgetBefore({ first, count, began }: Change): void {
+    for (let block = first; block < first + count; block++) {
+      this.blocks.set(
+        block,
+        this.changes(block).filter(({ ended }) => ended >= began),
+      );
+    }
+  }
+
   private changes(block: number): readonly Change[] {
     return this.blocks.get(block) ?? [BLANK];
   }
+}
+
+/** Those that no answered change has followed. */
+function answeredLast(changes: readonly Change[]): readonly Change[] {
+  return changes.filter(
+    ({ ended }) => !changes.some((other) => other.answered && other.began > ended),
+  );
 }
 
 function contentsOf(changes: readonly Change[]): ReadonlySet<Content> {
