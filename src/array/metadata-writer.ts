@@ -117,13 +117,16 @@ export class MetadataWriter {
     return this.enqueue(async () => {
       const before = this.eventsCleared;
       this.eventsCleared = this.events;
-      const done = await this.toEach(this.devices.writable, (device) =>
-        this.writeBitmapSuperblock(device, this.stamp, this.stamp),
-      );
-      if (done) return;
-      // A member that failed is recorded by its own update; until then nothing is forgotten.
-      this.eventsCleared = before;
-      throw new NbdRaidError("io-error", `${this.description.name}: a member failed`);
+      let done = false;
+      try {
+        done = await this.toEach(this.devices.writable, (device) =>
+          this.writeBitmapSuperblock(device, this.stamp, this.stamp),
+        );
+      } finally {
+        // A member that failed is recorded by its own update; until then nothing is forgotten.
+        if (!done) this.eventsCleared = before;
+      }
+      if (!done) throw new NbdRaidError("io-error", `${this.description.name}: a member failed`);
     });
   }
 
