@@ -114,7 +114,7 @@ describe.each(Object.entries(DRIVERS))("the %s driver", (_name, drive) => {
       answered++;
     };
     const outcome = await drive(RESYNC);
-    expect(outcome).toEqual({ result: "stopped", failure: "no member to sync to" });
+    expect(outcome).toEqual({ result: "failed", failure: "no member is left to sync to" });
     expect(reports).toEqual([[0, "read"]]);
     expect(answered).toBe(1);
     expect(regions.counts()).toMatchObject({ needSync: 8, syncing: 0, dirty: 16 });

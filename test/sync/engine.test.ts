@@ -188,13 +188,26 @@ describe("data that no member can read", () => {
     expect(bench.states()).toEqual([Dirty, Unwritten, NeedSync, Unwritten, Dirty, Unwritten]);
   });
 
+  test("does not keep its neighbours in the window from being copied", () => {
+    const bench = new SyncBench(16 * REGION_BYTES);
+    for (let region = 0; region < 16; region++) bench.force(NeedSync, region);
+    unreadable(bench, 3);
+    const outcome = bench.run(RESYNC);
+    expect(outcome.failure).toContain(String(3 * REGION_BYTES));
+    expect(bench.states().map((state) => state === NeedSync)).toEqual(
+      Array.from({ length: 16 }, (_, region) => region === 3),
+    );
+    expect(bench.equalRegions()).toHaveLength(15);
+    expect(bench.control.copied).toBe(15);
+  });
+
   test("a recovery ends there: what is rebuilt is whole or not in sync", () => {
     const bench = rebuilding(Dirty, 24);
     unreadable(bench, 9);
     expect(bench.run(RECOVERY).result).toBe("failed");
-    expect(bench.control.cursor).toBe(8);
-    expect(bench.states().slice(8, 16)).toEqual(new Array(8).fill(NeedSync));
-    expect(bench.equalRegions()).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(bench.control.cursor).toBe(9);
+    expect(bench.states().slice(9, 16)).toEqual(new Array(7).fill(NeedSync));
+    expect(bench.equalRegions()).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
   });
 });
 
@@ -203,9 +216,22 @@ describe("members that fail during a run", () => {
     const bench = rebuilding(Dirty);
     bench.fault = (command) => (command.op === "write" ? BROKEN : null);
     bench.onReport = (slot) => bench.control.setSlot(slot, SyncRole.None, 0);
-    expect(bench.run(RECOVERY)).toEqual({ result: "stopped", failure: "no member to sync to" });
+    expect(bench.run(RECOVERY)).toEqual({
+      result: "failed",
+      failure: "no member is left to sync to",
+    });
     expect(bench.reports.map(({ slot }) => slot)).toEqual([1]);
     expect(bench.states()).toEqual(new Array(8).fill(NeedSync));
+  });
+
+  test("the last target of a run that is told to stop: it was stopped, and did not fail", () => {
+    const bench = rebuilding(Dirty);
+    bench.fault = (command) => (command.op === "write" ? BROKEN : null);
+    bench.onReport = (slot) => {
+      bench.control.setSlot(slot, SyncRole.None, 0);
+      bench.control.stop();
+    };
+    expect(bench.run(RECOVERY)).toEqual({ result: "stopped", failure: null });
   });
 
   test("one target of two: the other is rebuilt to the end", () => {
