@@ -447,7 +447,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       device.state = again ? "rebuilding" : "in_sync";
       device.recovery = again ? { byBitmap: true, offset: 0 } : null;
     }
-    if (again || left.length === 0) return;
+    if (again) return;
     this.devices.changed();
     await this.metadata.update();
     this.daemon.poke();

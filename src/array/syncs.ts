@@ -47,6 +47,7 @@ interface Run extends Plan {
 }
 
 const TICK_MS = 250;
+const SPACE_RETRY_MS = 1000;
 
 /** Decides which sync runs, runs it, and knows how the last one ended. One at a time. */
 export class Syncs {
@@ -130,23 +131,27 @@ export class Syncs {
     host.logger.info({ array: host.name, ...this.lastSync }, "sync ended");
   }
 
-  /** Makes durable what the run has done; the outcome, or a failure to do that. */
+  /** Makes durable what the run has done; waits for space, as the run itself does. */
   private async finish(
     plan: Plan,
     control: SyncControl,
     outcome: SyncOutcome,
   ): Promise<SyncOutcome> {
-    const { action } = plan.job;
-    try {
-      if (action === "recovery" && outcome.result === "done") {
-        await this.host.recovered(plan.targets);
-      } else {
-        await this.host.checkpoint(action, plan.targets, control.cursor);
+    const { host } = this;
+    const recovered = plan.job.action === "recovery" && outcome.result === "done";
+    for (;;) {
+      try {
+        if (recovered) await host.recovered(plan.targets);
+        else await host.checkpoint(plan.job.action, plan.targets, control.cursor);
+        return outcome;
+      } catch (error) {
+        if (!(error instanceof NbdRaidError) && !(error instanceof MemberError)) throw error;
+        const full = error instanceof MemberError ? error.noSpace : error.code === "no-space";
+        if (!full) return { result: "failed", failure: error.message };
       }
-      return outcome;
-    } catch (error) {
-      if (!(error instanceof NbdRaidError) && !(error instanceof MemberError)) throw error;
-      return { result: "failed", failure: error.message };
+      control.waitsForSpace = true;
+      if (control.stopping || host.mayNotSync()) return { result: "stopped", failure: null };
+      await new Promise<void>((resolve) => host.clock.after(SPACE_RETRY_MS, resolve));
     }
   }
 
