@@ -1,0 +1,186 @@
+/**
+ * The durability rules that no crash has to show: each by its number, on the trace of what members
+ * were asked, or on the disks of a machine that lost its power at the wrong moment.
+ */
+import { describe, expect, it } from "vitest";
+import { State } from "../../src/bitmap/transitions.ts";
+import { roleOf, ROLE_SPARE } from "../../src/metadata/superblock.ts";
+import { expectInSyncEqual, expectUnmarkedEqual, readAll } from "./checks.ts";
+import { blankDisk } from "./disks.ts";
+import type { Machine } from "./machine.ts";
+import { changesData } from "./order.ts";
+import { KiB, MiB, startMachine, untilIssued, write } from "./rule-machine.ts";
+
+describe("4: failure before answer", () => {
+  it("a cut while a failure is recorded leaves no survivor behind", async () => {
+    for (let steps = 0; steps < 60; steps++) {
+      const machine = await startMachine(steps, { raidDisks: 3 });
+      await write(machine, 0, 4 * KiB);
+      const failing = machine.array.fail("/disk2");
+      await machine.world.steps(failing, steps);
+      machine.cut();
+      const { members, missingActive } = await machine.plan();
+      expect(missingActive).toEqual([]);
+      expect(members.slice(0, 2).map(({ use }) => use)).toEqual(["in_sync", "in_sync"]);
+    }
+  });
+});
+
+describe("7: no space", () => {
+  it("for what ends a recovery: it waits, says so, and ends when there is some", async () => {
+    const machine = await startMachine();
+    const { world, array } = machine;
+    await write(machine, 0, 64 * KiB);
+    await world.until(array.fail("/disk1"));
+    await write(machine, 64 * KiB, 64 * KiB);
+    await world.until(array.remove("/disk1"));
+    await world.until(array.reAdd("/disk1"));
+    machine.trace.clear();
+    await untilIssued(machine, new Promise(() => undefined), (operation) =>
+      changesData(machine, operation),
+    );
+    for (const nth of [1, 2, 3]) {
+      machine.member("/disk0").failOperation({ nth, kind: "writeDurable", code: "ENOSPC" });
+    }
+    await world.until(world.sleep(900));
+    expect(array.status().sync?.waitingFor).toMatch(/space/);
+    await world.until(array.wait());
+    expect(array.devices.all().map(({ state }) => state)).toEqual(["in_sync", "in_sync"]);
+    machine.cut();
+    const { members } = await machine.plan();
+    expect(members.map(({ use }) => use)).toEqual(["in_sync", "in_sync"]);
+  });
+});
+
+describe("10: read-repair", () => {
+  it("never writes to a read-only array, however many reads fail", async () => {
+    const machine = await startMachine();
+    await write(machine, 0, 256 * KiB);
+    await machine.stop();
+    const array = await machine.load(await machine.plan(machine.paths, true), true);
+    await machine.world.until(array.start());
+    machine.member("/disk0").failOperation({ nth: 1, kind: "read", persistent: true });
+    machine.trace.clear();
+    for (let count = 0; count < 60; count++) {
+      await machine.world.until(array.read(Buffer.alloc(4 * KiB), (count % 60) * 4 * KiB));
+    }
+    await machine.world.until(array.stop());
+    const kinds = new Set(machine.trace.operations.map(({ kind }) => kind));
+    expect([...kinds]).toEqual(["read"]);
+  });
+});
+
+describe("11: who may join", () => {
+  async function withoutDisk1(machine: Machine): Promise<void> {
+    await write(machine, 0, 64 * KiB);
+    await machine.world.until(machine.array.fail("/disk1"));
+    await machine.world.until(machine.array.remove("/disk1"));
+    await write(machine, 1 * MiB, 64 * KiB);
+  }
+
+  it("by bitmap while nothing was forgotten, and then only what is marked is copied", async () => {
+    const machine = await startMachine();
+    const { world } = machine;
+    await write(machine, 512 * KiB, 64 * KiB);
+    await world.until(world.sleep(2_000));
+    await withoutDisk1(machine);
+    machine.trace.clear();
+    await world.until(machine.array.reAdd("/disk1"));
+    await world.until(machine.array.wait());
+    const copied = machine.trace.operations.filter((operation) => changesData(machine, operation));
+    const starts = copied.map(({ offset }) => offset - machine.dataOffset);
+    expect(starts.sort((a, b) => a - b)).toEqual([0, 1 * MiB]);
+    expectInSyncEqual(machine, machine.array);
+  });
+
+  it("not by bitmap once regions became clean without it", async () => {
+    const machine = await startMachine();
+    const { world } = machine;
+    await withoutDisk1(machine);
+    machine.disks.set("/disk2", blankDisk(machine.shape));
+    await world.until(machine.array.add("/disk2", { writeMostly: false }));
+    await world.until(machine.array.wait());
+    await world.until(world.sleep(2_000));
+    expect(machine.array.status().bitmap?.needSync).toBe(0);
+    await world.until(machine.array.fail("/disk2"));
+    await world.until(machine.array.remove("/disk2"));
+    await expect(world.until(machine.array.reAdd("/disk1"))).rejects.toMatchObject({
+      code: "re-add-refused",
+    });
+    await world.until(machine.array.add("/disk1", { writeMostly: false }));
+    await world.until(machine.array.wait());
+    expectInSyncEqual(machine, machine.array);
+  });
+
+  it("two halves that each went on without the other are not put together", async () => {
+    const machine = await startMachine();
+    await write(machine, 0, 64 * KiB);
+    for (const path of machine.paths) {
+      machine.cut();
+      await machine.start([path]);
+      await write(machine, 0, 64 * KiB);
+    }
+    machine.cut();
+    const { refusal } = await machine.plan();
+    expect(refusal?.code).toBe("split-brain");
+    expect(refusal?.message).toMatch(/\/disk0.*\/disk1/);
+  });
+});
+
+describe("12: before a member is recorded in sync", () => {
+  it("an old member is a spare, durably, before what it held is thrown away", async () => {
+    const machine = await startMachine(5, { bitmap: "none" });
+    const { world } = machine;
+    await write(machine, 0, 64 * KiB);
+    await world.until(machine.array.fail("/disk1"));
+    await world.until(machine.array.remove("/disk1"));
+    machine.trace.clear();
+    const added = machine.array.add("/disk1", { writeMostly: false });
+    await untilIssued(machine, added, ({ kind }) => kind === "punch");
+    machine.cut();
+    const { members } = await machine.plan();
+    const old = members.find(({ found }) => found.path === "/disk1");
+    expect(old?.use).toBe("spare");
+    const superblock = old!.found.superblock;
+    expect(roleOf(superblock, superblock.devNumber)).toBe(ROLE_SPARE);
+  });
+
+  it("what is Unwritten is zero on it, whatever it held", async () => {
+    const machine = await startMachine();
+    const { world } = machine;
+    await write(machine, 0, 256 * KiB);
+    await world.until(machine.array.fail("/disk1"));
+    await world.until(machine.array.remove("/disk1"));
+    machine.disks.set("/disk2", blankDisk(machine.shape));
+    await world.until(machine.array.add("/disk2", { writeMostly: false }));
+    await world.until(machine.array.wait());
+    await world.until(machine.array.trim(0, 256 * KiB, true));
+    await world.until(world.sleep(2_000));
+    expect(machine.array.regions.state(0)).toBe(State.Unwritten);
+    await world.until(machine.array.fail("/disk2"));
+    await world.until(machine.array.add("/disk1", { writeMostly: false }));
+    await world.until(machine.array.wait());
+    expectUnmarkedEqual(machine, machine.array);
+    expectInSyncEqual(machine, machine.array);
+  });
+
+  it("a cut at any moment of a recovery leaves no member that counts and lacks data", async () => {
+    for (let steps = 0; steps < 400; steps += 7) {
+      const machine = await startMachine(steps);
+      const { world } = machine;
+      await write(machine, 0, 640 * KiB);
+      await world.until(machine.array.flush());
+      await world.until(machine.array.fail("/disk0"));
+      const bytes = await write(machine, 64 * KiB, 640 * KiB);
+      await world.until(machine.array.flush());
+      await world.until(machine.array.remove("/disk0"));
+      const recovered = machine.array.reAdd("/disk0").then(() => machine.array.wait());
+      await world.steps(recovered, steps);
+      machine.cut();
+      const array = await machine.load(await machine.plan());
+      expectUnmarkedEqual(machine, array);
+      const held = await world.until(readAll(array));
+      expect(held.subarray(64 * KiB, 704 * KiB).equals(bytes)).toBe(true);
+    }
+  });
+});

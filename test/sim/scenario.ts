@@ -1,0 +1,309 @@
+/**
+ * One seeded life of an array: clients work, members fail and return, power is cut, processes
+ * die. After each start the disks and what clients read are held against the model.
+ */
+import { expect } from "vitest";
+import type { RaidArray } from "../../src/array/array.ts";
+import type { Device } from "../../src/array/devices.ts";
+import { NbdRaidError } from "../../src/errors.ts";
+import type { Fault } from "../../src/member/simulated.ts";
+import {
+  expectDataTouchedOnly,
+  expectInSyncEqual,
+  expectSame,
+  expectUnmarkedEqual,
+  markedRegions,
+  readAll,
+} from "./checks.ts";
+import { runClients } from "./client.ts";
+import { blankDisk, type Shape } from "./disks.ts";
+import { Machine } from "./machine.ts";
+import { Model } from "./model.ts";
+import { World } from "./world.ts";
+
+const MiB = 1024 * 1024;
+const CRASHES_IN_A_ROW_MAX = 3;
+const DAEMON_PASSES_MS = 200_000;
+
+type Disturbance = "none" | "member fails" | "member breaks" | "no space";
+
+export class Scenario {
+  readonly world: World;
+  readonly machine: Machine;
+  readonly model: Model;
+  crashes = 0;
+  /** Changes were answered while these were failed: they must not count after a crash. */
+  private readonly lost = new Set<string>();
+  /** A member whose operations are going to fail. */
+  private broken: string | null = null;
+
+  constructor(seed: number) {
+    this.world = new World(seed);
+    const { world } = this;
+    this.machine = new Machine(world, chooseShape(world));
+    this.machine.inline = world.chance(0.5);
+    const quick = { daemonSleepMs: 300, barrierIdleMs: 100 };
+    this.machine.settings = world.chance(0.6) ? quick : {};
+    this.model = new Model(this.machine.shape.sizeBytes);
+  }
+
+  async run(phases: number): Promise<void> {
+    await this.machine.start();
+    for (let phase = 0; phase < phases; phase++) await this.phase();
+    await this.rest();
+  }
+
+  private get array(): RaidArray {
+    return this.machine.array;
+  }
+
+  // ---- phases
+
+  private async phase(): Promise<void> {
+    const { world } = this;
+    const disturbance = this.chooseDisturbance();
+    const work = Promise.all([
+      runClients(world, this.array, this.model, {
+        requests: world.pick([5, 20, 40]),
+        clients: world.pick([1, 4, 8]),
+        pauseMs: world.pick([1, 20, 400]),
+        expects: (error) => disturbance === "no space" && error.code === "no-space",
+        watch: () => this.watch(),
+      }),
+      this.disturb(disturbance),
+    ]);
+    const crashes = disturbance === "no space" || world.chance(0.75);
+    const events = crashes ? world.below(world.pick([60, 600, 4000])) : Infinity;
+    const ended =
+      crashes && world.chance(0.3)
+        ? await this.untilSomeoneFails(work)
+        : await world.steps(work, events);
+    if (ended) {
+      await work;
+      if (world.chance(0.5)) await world.until(world.sleep(world.random() * 100_000));
+    }
+    if (disturbance === "no space") this.expectNobodyFaulty();
+    if (crashes) await this.crash();
+    else await this.rest();
+  }
+
+  /** The moments in which a failure is being recorded are short, and the most delicate. */
+  private async untilSomeoneFails(work: Promise<unknown>): Promise<boolean> {
+    const failed = (): number => this.array.devices.all().filter(isFaulty).length;
+    const before = failed();
+    while (failed() <= before) if (await this.world.steps(work, 1)) return true;
+    return this.world.steps(work, this.world.below(16));
+  }
+
+  private chooseDisturbance(): Disturbance {
+    const { inSync } = this.array.devices;
+    if (this.broken !== null || inSync.length < 2) return "none";
+    return this.world.pick(["none", "none", "member fails", "member breaks", "no space"]);
+  }
+
+  private async disturb(disturbance: Disturbance): Promise<void> {
+    const { world } = this;
+    if (disturbance === "none") return this.returnOthers();
+    const { inSync } = this.array.devices;
+    const { path } = inSync[world.below(inSync.length)]!.member;
+    if (disturbance === "no space") return this.fillUp(path);
+    if (disturbance === "member breaks") return this.breakMember(path);
+    await world.sleep(world.random() * world.pick([1, 50]));
+    await this.array.fail(path);
+    await world.sleep(world.random() * world.pick([1, 50, 1000]));
+    if (world.chance(0.7)) await this.bringBack(path);
+  }
+
+  private breakMember(path: string): void {
+    const { world } = this;
+    this.broken = path;
+    const kind = world.pick(["read", "write", "writeDurable", "sync", "punch", "zero"] as const);
+    const fault: Fault = { nth: 1 + world.below(40), persistent: world.chance(0.5) };
+    this.machine.member(path).failOperation(world.chance(0.8) ? { ...fault, kind } : fault);
+  }
+
+  private fillUp(path: string): void {
+    const { world } = this;
+    for (let count = 0; count < 10; count++) {
+      const kind = world.pick(["write", "writeDurable", "punch", "zero"] as const);
+      const nth = 1 + world.below(40);
+      this.machine.member(path).failOperation({ nth, kind, code: "ENOSPC" });
+    }
+  }
+
+  private expectNobodyFaulty(): void {
+    for (const device of this.array.devices.all()) expect(device.state).not.toBe("faulty");
+  }
+
+  // ---- members that come back
+
+  private async returnOthers(): Promise<void> {
+    const { world } = this;
+    for (const path of this.machine.paths) {
+      const device = this.array.devices.all().find(({ member }) => member.path === path);
+      if (device !== undefined && device.state !== "faulty") continue;
+      await world.sleep(world.random() * world.pick([1, 50]));
+      if (world.chance(0.8)) await this.bringBack(path);
+    }
+  }
+
+  /** By bitmap if it may, else in full; or a blank disk takes its place. */
+  private async bringBack(path: string): Promise<void> {
+    const { array, machine, world } = this;
+    const held = array.devices.all().some(({ member }) => member.path === path);
+    if (held) await array.remove(path);
+    if (this.broken === path) this.broken = null;
+    this.lost.delete(path);
+    if (world.chance(0.15)) {
+      const replacement = `/spare${world.below(1e9)}`;
+      machine.disks.delete(path);
+      machine.disks.set(replacement, blankDisk(machine.shape));
+      await array.add(replacement, { writeMostly: false });
+      return;
+    }
+    try {
+      if (world.chance(0.2)) await array.add(path, { writeMostly: false });
+      else await array.reAdd(path);
+    } catch (error) {
+      if (!(error instanceof NbdRaidError) || error.code !== "re-add-refused") throw error;
+      await array.add(path, { writeMostly: false });
+    }
+  }
+
+  /** A request is sent: those that are failed now miss it, if they are not back before its answer. */
+  private watch(): () => void {
+    const failed = this.array.devices.all().filter(isFaulty);
+    return () => {
+      for (const device of failed) {
+        if (this.array.devices.all().includes(device)) this.lost.add(device.member.path);
+      }
+    };
+  }
+
+  // ---- ends
+
+  /** Power is cut or the process dies, perhaps again while the array recovers from that. */
+  private async crash(depth = 1): Promise<void> {
+    const { world, machine, model } = this;
+    this.crashes++;
+    // What a failed sync left in the cache alone, no later process can know of.
+    const cut = this.broken !== null || world.chance(0.8);
+    if (cut) machine.cut();
+    else machine.kill();
+    if (cut) model.cut();
+    else model.killed();
+    const before = await this.loadAfterCrash();
+    if (cut) model.adopt(before);
+    const marked = markedRegions(this.array);
+    const bitmapDecides = machine.shape.bitmap === "lockless" && this.recoversNothing();
+    machine.trace.clear();
+    const started = this.array.start();
+    const synced = started.then(() => this.array.wait());
+    const again = depth < CRASHES_IN_A_ROW_MAX && world.chance(0.3);
+    if (again) {
+      const reads = this.readWhile(before, synced);
+      await world.steps(Promise.all([synced, reads]), world.below(world.pick([10, 100, 500])));
+      return this.crash(depth + 1);
+    }
+    if (world.chance(0.5)) await world.until(this.readWhile(before, synced));
+    await world.until(synced);
+    if (bitmapDecides) {
+      expectDataTouchedOnly(machine, this.array, this.withReads(marked));
+    }
+    expectSame(await world.until(readAll(this.array)), before, "read again after the sync");
+    this.expectSynced();
+  }
+
+  private async loadAfterCrash(): Promise<Buffer> {
+    const { machine, model, world } = this;
+    this.broken = null;
+    const plan = await machine.plan();
+    expect(plan.refusal).toBeNull();
+    expect(plan.missingActive, "members that the freshest superblock misses").toEqual([]);
+    for (const { found, use } of plan.members) {
+      if (this.lost.has(found.path)) expect(use, `${found.path} missed writes`).toBe("left out");
+    }
+    const array = await machine.load(plan);
+    expectUnmarkedEqual(machine, array);
+    const before = await world.until(readAll(array));
+    model.check(0, before);
+    return before;
+  }
+
+  /** Clients read all the time and always the same. */
+  private async readWhile(expected: Buffer, synced: Promise<void>): Promise<void> {
+    let done = false;
+    const end = (): void => {
+      done = true;
+    };
+    synced.then(end, end);
+    const { array, world } = this;
+    while (!done) {
+      expectSame(await readAll(array), expected, "read during the sync");
+      await world.sleep(20);
+    }
+  }
+
+  private recoversNothing(): boolean {
+    return this.array.devices.all().every(({ state }) => state === "in_sync");
+  }
+
+  private withReads(marked: Set<number>): Set<number> {
+    const { machine } = this;
+    const { operations } = machine.trace;
+    machine.trace.operations = operations.filter(({ kind }) => kind !== "read");
+    return marked;
+  }
+
+  /** Time passes until all is done; then a stop, after which nothing is left to do. */
+  private async rest(): Promise<void> {
+    const { world, machine, model } = this;
+    await world.until(this.array.wait());
+    this.expectSynced();
+    if (world.chance(0.5)) await this.idle();
+    const { degraded } = this.array.devices;
+    await machine.stop();
+    model.killed();
+    await machine.load(await machine.plan());
+    const { array } = this;
+    expectUnmarkedEqual(machine, array);
+    if (degraded === 0) {
+      expect([...markedRegions(array)]).toEqual([]);
+      expect(array.status().state).toBe("clean");
+    }
+    machine.trace.clear();
+    await world.until(array.start());
+    if (degraded === 0) expectDataTouchedOnly(machine, array, new Set());
+    await world.until(array.wait());
+    model.check(0, await world.until(readAll(array)));
+    this.expectSynced();
+  }
+
+  /** An array that nobody writes to becomes clean by itself. */
+  private async idle(): Promise<void> {
+    await this.world.until(this.world.sleep(DAEMON_PASSES_MS));
+    const { devices } = this.array;
+    if (devices.degraded === 0)
+      expect(this.array.status().state, "after a long rest").toBe("clean");
+  }
+
+  private expectSynced(): void {
+    expectUnmarkedEqual(this.machine, this.array);
+    if (this.array.devices.rebuilding().length === 0) expectInSyncEqual(this.machine, this.array);
+  }
+}
+
+function isFaulty({ state }: Device): boolean {
+  return state === "faulty";
+}
+
+function chooseShape(world: World): Shape {
+  const large = world.chance(0.15);
+  return {
+    raidDisks: world.pick([2, 2, 3]),
+    // More than 512 regions of 64 KiB: two bitmap blocks.
+    sizeBytes: large ? 40 * MiB : world.pick([2, 3, 5]) * MiB,
+    bitmap: world.chance(0.85) ? "lockless" : "none",
+    writeMostly: world.chance(0.2),
+  };
+}
