@@ -32,7 +32,7 @@ test(`${ROUNDS} times killed under load, nothing that was answered is lost`, asy
 test("killed at the first writes: no data where there is no mark", async ({ serve }) => {
   const { random } = seeded();
   const subject = new Subject(await serve({ size: "512M" }), 512 * MIB, random);
-  for (let round = 0; round < (isLong ? 50 : 5); round++) {
+  for (let round = 0; round < (isLong ? 50 : 4); round++) {
     if (round > 0) await subject.server.restart();
     await subject.killUnderLoad(512 * MIB, between(random, 0, 12));
     await subject.expectMarkedFirst();

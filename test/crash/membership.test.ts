@@ -23,7 +23,7 @@ test("a member that fails under load comes back by bitmap, with what it missed",
   const server = await serve({ size: "256M" });
   const subject = new Subject(server, 256 * MIB, seeded().random);
   await subject.fill();
-  for (let round = 0; round < (isLong ? 50 : 5); round++) {
+  for (let round = 0; round < (isLong ? 50 : 3); round++) {
     const load = await subject.load(64 * MIB);
     await sleep(100);
     await subject.control.fail("data", "1");
@@ -111,7 +111,8 @@ test("members that each went on without the other are refused, untouched", async
 test("writes that overlap, over two connections, leave equal members", async ({ serve }) => {
   const server = await serve({ size: "16M" });
   const subject = new Subject(server, 16 * MIB, seeded().random);
-  await subject.loadFor(512 * 1024, 2000);
+  // Short ones: where a later write repairs it, a difference is not seen.
+  for (let load = 0; load < (isLong ? 1000 : 30); load++) await subject.loadFor(256 * 1024, 50);
   expect((await server.status()).lastSync).toBeNull();
   await expectEqualData(server.images, subject.sizeBytes);
   await subject.expectIntact();

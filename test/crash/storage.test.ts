@@ -42,6 +42,37 @@ test("no space: writes get ENOSPC, nobody is ejected, and a sync ends it", async
   }
 });
 
+// Both members lie on the disk that fails: what it had not been told to keep is gone.
+test("after a power cut, all that was flushed is there, and members end equal", async ({
+  create,
+  skip,
+}) => {
+  const { random } = seeded();
+  const server = await create({ size: "64M" });
+  const disk = await Disk.make(server.folder, "256M");
+  if (disk === null) return skip(mountRefused);
+  try {
+    const images = await Promise.all(server.images.map((image) => disk.adopt(image)));
+    await server.start(images);
+    const subject = new Subject(server, 64 * MIB, random);
+    for (let round = 0; round < (isLong ? 50 : 4); round++) {
+      const load = await subject.load(8 * MIB);
+      await sleep(between(random, 50, 500));
+      await Promise.all([disk.fail(), sleep(between(random, 0, 30))]);
+      await server.kill9();
+      await load.stop();
+      await disk.mend();
+      await server.start(images);
+      await subject.expectIntact("flushed");
+      await subject.expectSynced(images);
+      await subject.expectIntact();
+    }
+  } finally {
+    await server.kill9();
+    await disk.dispose();
+  }
+});
+
 /** Slot 0, which reads are pinned to, lies on a disk of its own. */
 async function moveFirst(server: Server, disk: Disk): Promise<string[]> {
   const [first = "", second = ""] = server.images;
