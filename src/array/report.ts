@@ -1,10 +1,30 @@
+import type { WriteBitmap } from "../bitmap/bitmap.ts";
+import type { Daemon } from "../bitmap/daemon.ts";
+import type { Regions } from "../bitmap/regions.ts";
 import { levelName } from "../metadata/levels.ts";
-import type { RaidArray } from "./array.ts";
-import type { Device } from "./devices.ts";
+import type { ArrayDescription } from "./description.ts";
+import type { Device, Devices } from "./devices.ts";
+import type { Failures } from "./failures.ts";
+import type { MetadataWriter } from "./metadata-writer.ts";
 import type { ArrayStatus, BitmapStatus, MemberStatus } from "./status.ts";
+import type { Syncs } from "./syncs.ts";
+
+/** What of a running array its status tells about. */
+export interface ReportedArray {
+  readonly about: ArrayDescription;
+  readonly readOnly: boolean;
+  readonly isActive: boolean;
+  readonly devices: Devices;
+  readonly regions: Regions;
+  readonly bitmap: WriteBitmap;
+  readonly daemon: Daemon;
+  readonly syncs: Syncs;
+  readonly failures: Failures;
+  readonly metadata: MetadataWriter;
+}
 
 /** The status of a running array, in the shape of `status --json`. */
-export function describeArray(array: RaidArray): ArrayStatus {
+export function describeArray(array: ReportedArray): ArrayStatus {
   const { about, devices, metadata, syncs } = array;
   return {
     name: about.name,
@@ -29,7 +49,7 @@ export function describeArray(array: RaidArray): ArrayStatus {
   };
 }
 
-function stateOf(array: RaidArray): ArrayStatus["state"] {
+function stateOf(array: ReportedArray): ArrayStatus["state"] {
   if (array.failures.failed !== null) return "failed";
   if (array.readOnly) return "read-only";
   return array.isActive ? "active" : "clean";
@@ -46,7 +66,7 @@ function describeDevice(device: Device): MemberStatus {
   return { slot, path: device.member.path, state, writeMostly, readErrors, writeErrors };
 }
 
-function describeBitmap({ regions, bitmap, daemon }: RaidArray): BitmapStatus {
+function describeBitmap({ regions, bitmap, daemon }: ReportedArray): BitmapStatus {
   const { oldestDirtyMs, lastRun } = daemon;
   const counts = regions.counts();
   const noneDirty = counts.dirty === 0 || oldestDirtyMs === null;
