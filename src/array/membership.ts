@@ -179,8 +179,10 @@ export class Membership {
   /** A blank or an old member, or a spare, is rebuilt in full in the lowest free slot. */
   private async takeSlot(device: Device): Promise<void> {
     const { description } = this.parts;
-    // What is Unwritten is not copied: it must be zero on the new member too.
+    // What is Unwritten is not copied: it must be zero on the new member too, and stay so if the
+    // power fails before the recovery ends.
     await device.member.punch(device.dataOffset, description.componentBytes);
+    await device.member.sync();
     const slot = this.freeSlot();
     if (slot === null) return;
     await this.join(device, slot, { byBitmap: false, offset: 0 });
