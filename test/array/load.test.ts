@@ -1,0 +1,253 @@
+import { describe, expect, test } from "vitest";
+import type { RaidArray } from "../../src/array/array.ts";
+import { State } from "../../src/bitmap/transitions.ts";
+import {
+  BITMAP_CLEAN,
+  BITMAP_FIRST_USE,
+  BITMAP_STALE,
+  BITMAP_WRITE_ERROR,
+  type BitmapSuperblock,
+  decodeBitmapSuperblock,
+  encodeBitmapSuperblock,
+} from "../../src/metadata/bitmap-superblock.ts";
+import {
+  decodeSuperblock,
+  encodeSuperblock,
+  type Superblock,
+  SUPERBLOCK_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+} from "../../src/metadata/superblock.ts";
+import { contents } from "../sim/disks.ts";
+import type { Machine } from "../sim/machine.ts";
+import { KiB, startMachine, write } from "../sim/rule-machine.ts";
+
+/**
+ * How a running array is made of what its members say: a small mirror is written, stopped clean,
+ * and changed on disk; then it is loaded again.
+ */
+const BITMAP_OFFSET_BYTES = 8192;
+const STATES_OFFSET_BYTES = BITMAP_OFFSET_BYTES + 1024;
+const REGION_BYTES = 64 * KiB;
+const BOTH = ["/disk0", "/disk1"];
+
+/** Region 0 is Clean, the others Unwritten. */
+async function stopped(bitmap: "lockless" | "none" = "lockless"): Promise<Machine> {
+  const machine = await startMachine(1, { bitmap });
+  await write(machine, 0, REGION_BYTES);
+  await machine.stop();
+  return machine;
+}
+
+function put(machine: Machine, path: string, bytes: Uint8Array, offset: number): void {
+  const disk = machine.disk(path);
+  const change = disk.begin(bytes, offset);
+  disk.takeEffect(change);
+  disk.complete(change);
+  disk.makeDurable(disk.now);
+}
+
+function superblockOn(machine: Machine, path: string): Superblock {
+  const disk = machine.disk(path);
+  const bytes = contents(disk, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
+  return decodeSuperblock(bytes, path, disk.sizeBytes / 512);
+}
+
+function editBitmap(machine: Machine, path: string, fields: Partial<BitmapSuperblock>): void {
+  const before = decodeBitmapSuperblock(
+    contents(machine.disk(path), BITMAP_OFFSET_BYTES, 1024),
+    "",
+  );
+  const after = encodeBitmapSuperblock({ ...before, ...fields });
+  put(machine, path, after, BITMAP_OFFSET_BYTES);
+}
+
+function editSuperblock(machine: Machine, path: string, fields: Partial<Superblock>): void {
+  const after = encodeSuperblock({ ...superblockOn(machine, path), ...fields });
+  put(machine, path, after, SUPERBLOCK_OFFSET_BYTES);
+}
+
+function editState(machine: Machine, path: string, region: number, state: State): void {
+  put(machine, path, Uint8Array.of(state), STATES_OFFSET_BYTES + region);
+}
+
+async function load(machine: Machine): Promise<RaidArray> {
+  return machine.load(await machine.plan());
+}
+
+/** The states of the first four regions. */
+function statesOf({ regions }: RaidArray): State[] {
+  return [0, 1, 2, 3].map((region) => regions.state(region));
+}
+
+const { Unwritten, Clean, NeedSync } = State;
+
+describe("a clean array", () => {
+  test("is what it was, needs no sync, and is not written by being loaded", async () => {
+    const machine = await stopped();
+    const array = await load(machine);
+    expect(statesOf(array)).toEqual([Clean, Unwritten, Unwritten, Unwritten]);
+    expect(array.metadata.knownZero).toBe(true);
+    expect(array.status()).toMatchObject({ state: "clean", sync: null });
+    await machine.world.until(array.start());
+    expect(machine.trace.operations.filter(({ kind }) => kind !== "read")).toEqual([]);
+  });
+});
+
+describe("the copies that count", () => {
+  test("each region takes the worst byte of them", async () => {
+    const machine = await stopped();
+    editState(machine, "/disk0", 2, State.Dirty);
+    editState(machine, "/disk1", 0, State.NeedSync);
+    expect(statesOf(await load(machine))).toEqual([NeedSync, Unwritten, NeedSync, Unwritten]);
+  });
+
+  test.each([
+    ["is older than the array", { events: 1 }],
+    ["is marked stale", { state: BITMAP_STALE }],
+    ["could not be written once", { state: BITMAP_WRITE_ERROR }],
+    ["was never initialised", { state: BITMAP_FIRST_USE }],
+  ])("are not those of a member whose bitmap %s", async (_name, fields) => {
+    const machine = await stopped();
+    editBitmap(machine, "/disk1", fields);
+    editState(machine, "/disk1", 0, State.NeedSync);
+    const array = await load(machine);
+    expect(statesOf(array)).toEqual([Clean, Unwritten, Unwritten, Unwritten]);
+  });
+
+  test("are written to the others before the first request", async () => {
+    const machine = await stopped();
+    editState(machine, "/disk0", 3, State.NeedSync);
+    const array = await load(machine);
+    array.set({ syncSpeedMax: 1 });
+    await machine.world.until(array.start());
+    const [byte] = contents(machine.disk("/disk1"), STATES_OFFSET_BYTES + 3, 1);
+    expect(byte).toBeGreaterThanOrEqual(State.NeedSync);
+  });
+
+  test("of events_cleared the latest counts: a member older than that lacks too much", async () => {
+    const machine = await stopped();
+    editBitmap(machine, "/disk0", { eventsCleared: 2 });
+    editBitmap(machine, "/disk1", { eventsCleared: 3 });
+    expect((await load(machine)).metadata.eventsCleared).toBe(3);
+  });
+});
+
+describe("a bitmap that nobody has in order", () => {
+  async function stale(): Promise<Machine> {
+    const machine = await stopped();
+    for (const path of BOTH) editBitmap(machine, path, { events: 1 });
+    return machine;
+  }
+
+  test("everything may differ, and nothing is known to be zero", async () => {
+    const array = await load(await stale());
+    expect(statesOf(array)).toEqual([NeedSync, NeedSync, NeedSync, NeedSync]);
+    expect(array.regions.isSuspect(3)).toBe(true);
+    expect(array.metadata.knownZero).toBe(false);
+  });
+
+  test("superblocks are ahead of it until a write: then it is in order first", async () => {
+    const machine = await stale();
+    const array = await load(machine);
+    array.set({ syncSpeedMax: 1 });
+    await machine.world.until(array.start());
+    machine.trace.clear();
+    await write(machine, 0, 4 * KiB);
+    // The resync under way reads this one and does not write it.
+    const written = machine.trace.operations
+      .filter(({ path, kind }) => path === "/disk0" && kind !== "read")
+      .map(({ offset }) => offset);
+    expect(written.slice(0, 2)).toEqual([BITMAP_OFFSET_BYTES, SUPERBLOCK_OFFSET_BYTES]);
+    expect(written.at(-1)).toBe(machine.dataOffset);
+  });
+});
+
+describe("a bitmap that mdadm has just made", () => {
+  async function firstUse(state: number, events: number): Promise<RaidArray> {
+    const machine = await stopped();
+    for (const path of BOTH) {
+      editSuperblock(machine, path, { events });
+      editBitmap(machine, path, { state, events, knownZero: null });
+      editState(machine, path, 2, State.Dirty);
+    }
+    return load(machine);
+  }
+
+  test("is all Unwritten", async () => {
+    const array = await firstUse(BITMAP_FIRST_USE, 1);
+    expect(statesOf(array)).toEqual([Unwritten, Unwritten, Unwritten, Unwritten]);
+    expect(array.metadata.knownZero).toBe(false);
+  });
+
+  test("is all Clean with --assume-clean", async () => {
+    const array = await firstUse(BITMAP_FIRST_USE | BITMAP_CLEAN, 1);
+    expect(statesOf(array)).toEqual([Clean, Clean, Clean, Clean]);
+  });
+
+  test("says nothing if a kernel has run the array since", async () => {
+    const array = await firstUse(BITMAP_FIRST_USE, 2);
+    expect(statesOf(array)).toEqual([NeedSync, NeedSync, NeedSync, NeedSync]);
+  });
+});
+
+describe("known-zero", () => {
+  test("is void when something else has updated the array, even back to the same events", async () => {
+    const machine = await stopped();
+    const utime = { seconds: 1_700_000_000, microseconds: 0 };
+    for (const path of BOTH) editSuperblock(machine, path, { utime });
+    const array = await load(machine);
+    expect(array.metadata.knownZero).toBe(false);
+    expect(statesOf(array)).toEqual([Clean, Unwritten, Unwritten, Unwritten]);
+  });
+
+  test("is void if one member does not say so", async () => {
+    const machine = await stopped();
+    editBitmap(machine, "/disk1", { knownZero: null });
+    expect((await load(machine)).metadata.knownZero).toBe(false);
+  });
+});
+
+describe("without a bitmap", () => {
+  test("a clean array needs nothing", async () => {
+    const array = await load(await stopped("none"));
+    expect(array.regions.counts().needSync).toBe(0);
+    expect(array.status().bitmap).toBeNull();
+  });
+
+  test("an unclean one is resynced from where its superblock says", async () => {
+    const machine = await stopped("none");
+    for (const path of BOTH) editSuperblock(machine, path, { resyncOffsetSectors: 300 });
+    const array = await load(machine);
+    expect(statesOf(array)).toEqual([Clean, Clean, NeedSync, NeedSync]);
+    expect([1, 2].map((region) => array.regions.isSuspect(region))).toEqual([false, true]);
+  });
+});
+
+describe("an unclean stop", () => {
+  async function unclean(): Promise<Machine> {
+    const machine = await startMachine(3);
+    await write(machine, 0, 128 * KiB);
+    machine.cut();
+    return machine;
+  }
+
+  test("makes what was being written suspect", async () => {
+    const array = await load(await unclean());
+    expect(statesOf(array)[0]).toBe(NeedSync);
+    expect(array.regions.anySuspect()).toBe(true);
+  });
+
+  test("is not called clean by a stop before the resync has ended", async () => {
+    const machine = await unclean();
+    machine.settings = { ...machine.settings, syncSpeedMax: 1024 };
+    await machine.start();
+    expect(machine.array.regions.anySuspect()).toBe(true);
+    await machine.stop();
+    for (const path of BOTH) expect(superblockOn(machine, path).resyncOffsetSectors).toBe(0);
+    machine.settings = { ...machine.settings, syncSpeedMax: 0 };
+    const array = await machine.start();
+    await machine.world.until(array.wait());
+    await machine.stop();
+    for (const path of BOTH) expect(superblockOn(machine, path).resyncOffsetSectors).toBe("clean");
+  });
+});
