@@ -10,7 +10,7 @@ import { between, isLong, MIB, seeded, Subject } from "./rounds.ts";
 
 const test = testWith("mdadm");
 
-const ROUNDS = isLong ? 50 : 6;
+const ROUNDS = isLong ? 50 : 5;
 const KILL_AFTER_MS_MAX = isLong ? 10_000 : 2000;
 /** In some rounds: regions turn Clean between writes, while the load goes on. */
 const EAGER_DAEMON = { daemonSleepMs: 60, barrierIdleMs: 20 };
@@ -32,7 +32,7 @@ test(`${ROUNDS} times killed under load, nothing that was answered is lost`, asy
 test("killed at the first writes: no data where there is no mark", async ({ serve }) => {
   const { random } = seeded();
   const subject = new Subject(await serve({ size: "512M" }), 512 * MIB, random);
-  for (let round = 0; round < (isLong ? 50 : 4); round++) {
+  for (let round = 0; round < (isLong ? 50 : 3); round++) {
     if (round > 0) await subject.server.restart();
     await subject.killUnderLoad(512 * MIB, between(random, 0, 12));
     await subject.expectMarkedFirst();
@@ -48,7 +48,7 @@ test("killed during a resync, again and again, under load", async ({ serve }) =>
   const { server } = subject;
   await subject.killUnderLoad(512 * MIB, 500);
   let interrupted = 0;
-  for (let kill = 0; kill < (isLong ? 20 : 3); kill++) {
+  for (let kill = 0; kill < (isLong ? 20 : 2); kill++) {
     await subject.tearUnanswered(server.images[1]!);
     await server.start();
     await subject.control.set("data", { syncSpeedMin: 16 * MIB, syncSpeedMax: 16 * MIB });

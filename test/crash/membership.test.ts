@@ -23,7 +23,7 @@ test("a member that fails under load comes back by bitmap, with what it missed",
   const server = await serve({ size: "256M" });
   const subject = new Subject(server, 256 * MIB, seeded().random);
   await subject.fill();
-  for (let round = 0; round < (isLong ? 50 : 3); round++) {
+  for (let round = 0; round < (isLong ? 50 : 2); round++) {
     const load = await subject.load(64 * MIB);
     await sleep(100);
     await subject.control.fail("data", "1");

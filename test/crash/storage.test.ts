@@ -55,7 +55,7 @@ test("after a power cut, all that was flushed is there, and members end equal", 
     const images = await Promise.all(server.images.map((image) => disk.adopt(image)));
     await server.start(images);
     const subject = new Subject(server, 64 * MIB, random);
-    for (let round = 0; round < (isLong ? 50 : 4); round++) {
+    for (let round = 0; round < (isLong ? 50 : 3); round++) {
       const load = await subject.load(8 * MIB);
       await sleep(between(random, 50, 500));
       await Promise.all([disk.fail(), sleep(between(random, 0, 30))]);
@@ -129,7 +129,7 @@ test("killed just after a member's storage failed, nothing flushed is lost", asy
   try {
     const images = await moveFirst(server, disk);
     const subject = new Subject(server, 64 * MIB, random);
-    for (let round = 0; round < (isLong ? 50 : 4); round++) {
+    for (let round = 0; round < (isLong ? 50 : 3); round++) {
       const load = await subject.load(8 * MIB);
       await sleep(between(random, 50, 300));
       await disk.fail();
