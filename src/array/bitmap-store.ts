@@ -1,0 +1,40 @@
+import type { BitmapStore } from "../bitmap/marks.ts";
+import { REGIONS_PER_BLOCK } from "../bitmap/regions.ts";
+import { MemberError } from "../member/member.ts";
+import type { LegFailure } from "../raid/mirror.ts";
+import { clientError } from "./client-error.ts";
+import type { Device, Devices } from "./devices.ts";
+import type { Failures } from "./failures.ts";
+
+/** The bitmap on the members: a block counts as durable when every active member holds it. */
+export class MemberBitmapStore implements BitmapStore {
+  private readonly devices: Devices;
+  private readonly failures: Failures;
+  /** Byte offset of the first region's state on every member. */
+  private readonly statesOffset: number;
+
+  constructor(devices: Devices, failures: Failures, statesOffset: number) {
+    this.devices = devices;
+    this.failures = failures;
+    this.statesOffset = statesOffset;
+  }
+
+  async writeBlocks(first: number, bytes: Uint8Array): Promise<void> {
+    const offset = this.statesOffset + first * REGIONS_PER_BLOCK;
+    const legs = this.devices.writable;
+    const results = await Promise.allSettled(
+      legs.map((leg) => leg.member.writeDurable(bytes, offset)),
+    );
+    const failures: LegFailure<Device>[] = [];
+    for (const [index, result] of results.entries()) {
+      if (result.status === "fulfilled") continue;
+      const error: unknown = result.reason;
+      if (!(error instanceof MemberError)) throw error;
+      if (legs[index]!.state !== "faulty") failures.push({ leg: legs[index]!, error });
+    }
+    this.failures.syncsFailed(failures.filter(({ error }) => !error.noSpace));
+    if (this.failures.failed !== null) throw this.failures.failed;
+    const full = failures.find(({ error }) => error.noSpace);
+    if (full !== undefined) throw clientError(full.error);
+  }
+}

@@ -1,0 +1,263 @@
+import type { WriteBitmap } from "../bitmap/bitmap.ts";
+import { NbdRaidError } from "../errors.ts";
+import type { LegFailure, Mirror } from "../raid/mirror.ts";
+import { clientError } from "./client-error.ts";
+import type { Device } from "./devices.ts";
+import type { Failures } from "./failures.ts";
+import type { MetadataWriter } from "./metadata-writer.ts";
+import { RangeLocks } from "./range-locks.ts";
+import { SyncGate } from "./sync-gate.ts";
+
+export interface WritePathParts {
+  /** The array's. */
+  readonly name: string;
+  readonly readOnly: boolean;
+  /** Superblocks on disk say that writes may be under way. */
+  readonly active: boolean;
+  readonly bitmap: WriteBitmap;
+  readonly metadata: MetadataWriter;
+  readonly failures: Failures;
+  readonly mirror: Mirror<Device>;
+  /** Regions need a sync: a write found no space, or no member took it. */
+  readonly syncNeeded: () => void;
+}
+
+/**
+ * Whatever changes an array's bytes, in the order that durability asks for: superblocks say dirty,
+ * regions are durably marked, data goes out, failures are recorded, FUA is synced, and only then
+ * comes the answer. A write that needs to wait for none of it is done at once (`tryWrite`).
+ */
+export class WritePath {
+  /** Changes taken so far. */
+  requests = 0;
+  /** Superblocks on disk say that writes may be under way. */
+  private active: boolean;
+  private activating: Promise<void> | null = null;
+  private readonly parts: WritePathParts;
+  private readonly locks = new RangeLocks();
+  private readonly gate = new SyncGate(() => this.syncMembers());
+  /** Changes answered so far, and how many of them a finished sync of the members covers. */
+  private changes = 1;
+  private syncedChanges = 0;
+  private underWay = 0;
+  private stopping = false;
+  private drained: (() => void) | null = null;
+
+  constructor(parts: WritePathParts) {
+    this.parts = parts;
+    this.active = parts.active;
+  }
+
+  get isActive(): boolean {
+    return this.active;
+  }
+
+  get isStopping(): boolean {
+    return this.stopping;
+  }
+
+  tryWrite(from: Uint8Array, offset: number, fua: boolean): boolean {
+    const { bitmap, mirror, failures } = this.parts;
+    const first = bitmap.regions.at(offset);
+    const last = bitmap.regions.at(offset + from.length - 1);
+    const inline =
+      this.active &&
+      !this.stopping &&
+      !this.parts.readOnly &&
+      failures.clear &&
+      !this.locks.isBusy(offset, from.length) &&
+      mirror.writesInline(from.length) &&
+      (!fua || mirror.syncsInline);
+    if (!inline || !bitmap.tryBegin(first, last)) return false;
+    this.requests++;
+    const written = mirror.tryWrite(from, offset);
+    this.changes++;
+    bitmap.end(first, last);
+    return written;
+  }
+
+  async write(from: Uint8Array, offset: number, fua: boolean): Promise<void> {
+    // A FUA write comes here for its sync; its data may still be written at once.
+    if (fua && this.tryWrite(from, offset, false)) return this.flush();
+    await this.change(offset, from.length, fua, () => this.parts.mirror.write(from, offset));
+  }
+
+  async trim(offset: number, length: number, fua: boolean): Promise<void> {
+    const { bitmap, mirror } = this.parts;
+    for (const [start, end] of this.writtenParts(offset, length)) {
+      await this.change(start, end - start, false, async () => {
+        const failures = await mirror.punch(start, end - start);
+        if (failures.length === 0) bitmap.noteTrimmed(start, end - start);
+        return failures;
+      });
+    }
+    if (fua) await this.flush();
+  }
+
+  zero(offset: number, length: number, allocate: boolean, fua: boolean): Promise<void> {
+    const { mirror } = this.parts;
+    return this.change(offset, length, fua, () =>
+      allocate ? mirror.zero(offset, length) : mirror.punch(offset, length),
+    );
+  }
+
+  async flush(): Promise<void> {
+    if (this.parts.readOnly) return;
+    this.refuse();
+    if (!this.isSynced) await this.gate.request();
+    await this.parts.failures.settled();
+  }
+
+  /** One change: `operation` does it on the members, while the range is locked and marked. */
+  async change(
+    offset: number,
+    length: number,
+    fua: boolean,
+    operation: () => Promise<LegFailure<Device>[]>,
+  ): Promise<void> {
+    this.refuse();
+    this.requests++;
+    this.underWay++;
+    try {
+      const release = await this.locks.acquire(offset, length);
+      try {
+        await this.changeLocked(offset, length, operation);
+      } finally {
+        release();
+      }
+      if (fua) await this.gate.request();
+      await this.parts.failures.settled();
+    } catch (error) {
+      throw clientError(error);
+    } finally {
+      this.underWay--;
+      if (this.underWay === 0) this.drained?.();
+    }
+  }
+
+  private async changeLocked(
+    offset: number,
+    length: number,
+    operation: () => Promise<LegFailure<Device>[]>,
+  ): Promise<void> {
+    const { bitmap } = this.parts;
+    await this.activate();
+    const first = bitmap.regions.at(offset);
+    const last = bitmap.regions.at(offset + length - 1);
+    await bitmap.begin(first, last);
+    try {
+      this.judge(await operation(), first, last);
+    } finally {
+      this.changes++;
+      bitmap.end(first, last);
+    }
+  }
+
+  /** What failed writes mean for members, regions and the client. */
+  private judge(failures: readonly LegFailure<Device>[], first: number, last: number): void {
+    const current = failures.filter(({ leg }) => leg.state !== "faulty");
+    if (current.length === 0) return;
+    const noSpace = current.filter(({ error }) => error.noSpace);
+    const broken = current.filter(({ error }) => !error.noSpace);
+    const survived = broken.length === 0 || this.parts.failures.writesFailed(broken);
+    if (survived && noSpace.length === 0) return;
+    this.parts.bitmap.needsSync(first, last);
+    this.parts.syncNeeded();
+    throw (noSpace[0] ?? broken[0])!.error;
+  }
+
+  /** Superblocks say dirty, durably, before the first write; missing members are recorded too. */
+  private async activate(): Promise<void> {
+    const { failures, metadata } = this.parts;
+    while (!this.active) {
+      this.activating ??= metadata
+        .update(0)
+        .then(() => {
+          this.active = true;
+        })
+        .finally(() => {
+          this.activating = null;
+        });
+      await this.activating;
+    }
+    if (!failures.clear) await failures.settled();
+  }
+
+  /** Parts of a range to trim: whole regions that are known to be zero need nothing. */
+  private writtenParts(offset: number, length: number): [number, number][] {
+    const { regions } = this.parts.bitmap;
+    if (!this.parts.metadata.knownZero) return [[offset, offset + length]];
+    const parts: [number, number][] = [];
+    const end = offset + length;
+    let start = offset;
+    for (let at = offset; at < end;) {
+      const region = regions.at(at);
+      const next = Math.min(end, (region + 1) * regions.regionBytes);
+      if (regions.everyUnwritten(region, region)) {
+        if (at > start) parts.push([start, at]);
+        start = next;
+      }
+      at = next;
+    }
+    if (end > start) parts.push([start, end]);
+    return parts;
+  }
+
+  // ---- syncs of the members
+
+  /** Resolves when a sync of the members that began after the call has covered every change. */
+  sync(): Promise<void> {
+    return this.gate.request();
+  }
+
+  /** True if a finished sync covers every change that was answered. */
+  private get isSynced(): boolean {
+    return this.syncedChanges === this.changes;
+  }
+
+  private async syncMembers(): Promise<void> {
+    const { mirror, failures } = this.parts;
+    const { changes } = this;
+    const failed = await mirror.sync();
+    failures.syncsFailed(failed.filter(({ leg }) => leg.state !== "faulty"));
+    if (failures.failed !== null) throw failures.failed;
+    this.syncedChanges = changes;
+  }
+
+  /** Nothing is Dirty: once everything is synced, the superblock may say so. */
+  async markCleanIfIdle(): Promise<void> {
+    const { bitmap, failures, metadata } = this.parts;
+    // What was written before the start may not be durable, though nothing is Dirty.
+    if (!this.isSynced) await this.gate.request();
+    const { dirty, needSync, syncing } = bitmap.regions.counts();
+    if (!this.active || this.underWay > 0 || this.stopping) return;
+    if (!this.isSynced || dirty + needSync + syncing > 0) return;
+    if (bitmap.regions.anySuspect() || !failures.clear) return;
+    this.active = false;
+    this.activating ??= metadata.update("clean").finally(() => {
+      this.activating = null;
+    });
+    await this.activating;
+  }
+
+  // ---- refusals
+
+  /** Throws if no change can be taken: shutting down, read-only, failed. */
+  refuse(): void {
+    const { name, readOnly, failures } = this.parts;
+    this.refuseIfStopping();
+    if (readOnly) throw new NbdRaidError("read-only", `${name} is read-only`);
+    if (failures.failed !== null) throw failures.failed;
+  }
+
+  refuseIfStopping(): void {
+    const { name } = this.parts;
+    if (this.stopping) throw new NbdRaidError("shutting-down", `${name} is shutting down`);
+  }
+
+  /** Takes no more changes; resolves when those under way are answered. */
+  async stop(): Promise<void> {
+    this.stopping = true;
+    if (this.underWay > 0) await new Promise<void>((resolve) => (this.drained = resolve));
+  }
+}
