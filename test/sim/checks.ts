@@ -79,14 +79,16 @@ export function markedRegions(array: RaidArray): Set<number> {
   return new Set(all.filter((region) => regions.state(region) >= State.Dirty));
 }
 
-/** Member operations on data since the trace was cleared touched nothing but these regions. */
+/** Since the trace was cleared nothing but these regions was written, or read but by clients. */
 export function expectDataTouchedOnly(
   machine: Machine,
   array: RaidArray,
   allowed: ReadonlySet<number>,
+  clientsRead: boolean,
 ): void {
   for (const { path, kind, offset, length } of machine.trace.operations) {
-    if (kind === "sync" || offset < machine.dataOffset) continue;
+    if (kind === "sync" || (clientsRead && kind === "read") || offset < machine.dataOffset)
+      continue;
     const first = array.regions.at(offset - machine.dataOffset);
     const last = array.regions.at(offset - machine.dataOffset + length - 1);
     for (let region = first; region <= last; region++) {

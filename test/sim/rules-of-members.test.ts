@@ -9,7 +9,7 @@ import { expectInSyncEqual, expectUnmarkedEqual, readAll } from "./checks.ts";
 import { blankDisk } from "./disks.ts";
 import type { Machine } from "./machine.ts";
 import { changesData } from "./order.ts";
-import { KiB, MiB, startMachine, untilIssued, write } from "./rule-machine.ts";
+import { KiB, MiB, QUICK, startMachine, untilIssued, write } from "./rule-machine.ts";
 
 describe("4: failure before answer", () => {
   it("a cut while a failure is recorded leaves no survivor behind", async () => {
@@ -182,5 +182,33 @@ describe("12: before a member is recorded in sync", () => {
       const held = await world.until(readAll(array));
       expect(held.subarray(64 * KiB, 704 * KiB).equals(bytes)).toBe(true);
     }
+  });
+
+  // At a limited speed, so that there are checkpoints. What lies below one is not copied again.
+  it("a recovery that was cut goes on where the disks are sure to hold what it copied", async () => {
+    let checkpoints = 0;
+    for (let seed = 1; seed <= 12; seed++) {
+      const machine = await startMachine(seed);
+      const { world } = machine;
+      machine.settings = { ...QUICK, syncSpeedMin: 0, syncSpeedMax: 1 * MiB };
+      machine.array.set(machine.settings);
+      await write(machine, 0, 2 * MiB);
+      await world.until(world.sleep(2_000));
+      await world.until(machine.array.fail("/disk1"));
+      machine.disks.set("/disk2", blankDisk(machine.shape));
+      await world.until(machine.array.add("/disk2", { writeMostly: false }));
+      await world.until(world.sleep(1_200 + world.below(400)));
+      machine.cut();
+      const array = await machine.load(await machine.plan());
+      expectUnmarkedEqual(machine, array);
+      const [target] = array.devices.rebuilding();
+      const from = target?.recovery?.offset ?? 0;
+      if (from > 0) checkpoints++;
+      await world.until(array.start());
+      await world.until(array.wait());
+      expect(array.status().lastSync?.readBytes).toBe(2 * MiB - from);
+      expectInSyncEqual(machine, array);
+    }
+    expect(checkpoints).toBeGreaterThan(6);
   });
 });

@@ -4,9 +4,9 @@
  */
 import { expect } from "vitest";
 import type { RaidArray } from "../../src/array/array.ts";
-import type { Device } from "../../src/array/devices.ts";
 import { NbdRaidError } from "../../src/errors.ts";
 import type { Fault } from "../../src/member/simulated.ts";
+import { Absences, isFaulty } from "./absences.ts";
 import {
   expectDataTouchedOnly,
   expectInSyncEqual,
@@ -16,7 +16,7 @@ import {
   readAll,
 } from "./checks.ts";
 import { runClients } from "./client.ts";
-import { blankDisk, type Shape } from "./disks.ts";
+import type { Shape } from "./disks.ts";
 import { Machine } from "./machine.ts";
 import { Model } from "./model.ts";
 import { World } from "./world.ts";
@@ -32,8 +32,7 @@ export class Scenario {
   readonly machine: Machine;
   readonly model: Model;
   crashes = 0;
-  /** Changes were answered while these were failed: they must not count after a crash. */
-  private readonly lost = new Set<string>();
+  private readonly absences: Absences;
   /** A member whose operations are going to fail. */
   private broken: string | null = null;
 
@@ -45,6 +44,9 @@ export class Scenario {
     const quick = { daemonSleepMs: 300, barrierIdleMs: 100 };
     this.machine.settings = world.chance(0.6) ? quick : {};
     this.model = new Model(this.machine.shape.sizeBytes);
+    this.absences = new Absences(this.machine, (path) => {
+      if (this.broken === path) this.broken = null;
+    });
   }
 
   async run(phases: number): Promise<void> {
@@ -68,7 +70,7 @@ export class Scenario {
         clients: world.pick([1, 4, 8]),
         pauseMs: world.pick([1, 20, 400]),
         expects: (error) => disturbance === "no space" && error.code === "no-space",
-        watch: () => this.watch(),
+        watch: () => this.absences.watch(),
       }),
       this.disturb(disturbance),
     ]);
@@ -103,15 +105,19 @@ export class Scenario {
 
   private async disturb(disturbance: Disturbance): Promise<void> {
     const { world } = this;
-    if (disturbance === "none") return this.returnOthers();
-    const { inSync } = this.array.devices;
-    const { path } = inSync[world.below(inSync.length)]!.member;
+    if (disturbance === "none") return this.absences.bringBackSome();
+    const path = this.someInSync();
     if (disturbance === "no space") return this.fillUp(path);
     if (disturbance === "member breaks") return this.breakMember(path);
     await world.sleep(world.random() * world.pick([1, 50]));
     await this.array.fail(path);
     await world.sleep(world.random() * world.pick([1, 50, 1000]));
-    if (world.chance(0.7)) await this.bringBack(path);
+    if (world.chance(0.7)) await this.absences.bringBack(path);
+  }
+
+  private someInSync(): string {
+    const { inSync } = this.array.devices;
+    return inSync[this.world.below(inSync.length)]!.member.path;
   }
 
   private breakMember(path: string): void {
@@ -135,51 +141,6 @@ export class Scenario {
     for (const device of this.array.devices.all()) expect(device.state).not.toBe("faulty");
   }
 
-  // ---- members that come back
-
-  private async returnOthers(): Promise<void> {
-    const { world } = this;
-    for (const path of this.machine.paths) {
-      const device = this.array.devices.all().find(({ member }) => member.path === path);
-      if (device !== undefined && device.state !== "faulty") continue;
-      await world.sleep(world.random() * world.pick([1, 50]));
-      if (world.chance(0.8)) await this.bringBack(path);
-    }
-  }
-
-  /** By bitmap if it may, else in full; or a blank disk takes its place. */
-  private async bringBack(path: string): Promise<void> {
-    const { array, machine, world } = this;
-    const held = array.devices.all().some(({ member }) => member.path === path);
-    if (held) await array.remove(path);
-    if (this.broken === path) this.broken = null;
-    this.lost.delete(path);
-    if (world.chance(0.15)) {
-      const replacement = `/spare${world.below(1e9)}`;
-      machine.disks.delete(path);
-      machine.disks.set(replacement, blankDisk(machine.shape));
-      await array.add(replacement, { writeMostly: false });
-      return;
-    }
-    try {
-      if (world.chance(0.2)) await array.add(path, { writeMostly: false });
-      else await array.reAdd(path);
-    } catch (error) {
-      if (!(error instanceof NbdRaidError) || error.code !== "re-add-refused") throw error;
-      await array.add(path, { writeMostly: false });
-    }
-  }
-
-  /** A request is sent: those that are failed now miss it, if they are not back before its answer. */
-  private watch(): () => void {
-    const failed = this.array.devices.all().filter(isFaulty);
-    return () => {
-      for (const device of failed) {
-        if (this.array.devices.all().includes(device)) this.lost.add(device.member.path);
-      }
-    };
-  }
-
   // ---- ends
 
   /** Power is cut or the process dies, perhaps again while the array recovers from that. */
@@ -193,24 +154,26 @@ export class Scenario {
     if (cut) model.cut();
     else model.killed();
     const before = await this.loadAfterCrash();
-    if (cut) model.adopt(before);
+    const breaks = depth === 1 && this.array.devices.inSync.length > 1 && world.chance(0.2);
+    // A member that breaks may be the one that was read: then another's bytes are as good.
+    if (cut && !breaks) model.adopt(before);
+    if (breaks) this.breakMember(this.someInSync());
     const marked = markedRegions(this.array);
-    const bitmapDecides = machine.shape.bitmap === "lockless" && this.recoversNothing();
+    const bitmapDecides = machine.shape.bitmap === "lockless" && !breaks && this.recoversNothing();
     machine.trace.clear();
-    const started = this.array.start();
-    const synced = started.then(() => this.array.wait());
-    const again = depth < CRASHES_IN_A_ROW_MAX && world.chance(0.3);
-    if (again) {
-      const reads = this.readWhile(before, synced);
-      await world.steps(Promise.all([synced, reads]), world.below(world.pick([10, 100, 500])));
+    const synced = this.array.start().then(() => this.syncsEnd());
+    if (depth < CRASHES_IN_A_ROW_MAX && world.chance(0.3)) {
+      const reading = Promise.all([synced, this.readWhile(breaks ? null : before, synced)]);
+      if (await world.steps(reading, world.below(world.pick([10, 100, 500])))) await reading;
       return this.crash(depth + 1);
     }
-    if (world.chance(0.5)) await world.until(this.readWhile(before, synced));
+    const clientsRead = world.chance(0.5);
+    if (clientsRead) await world.until(this.readWhile(breaks ? null : before, synced));
     await world.until(synced);
-    if (bitmapDecides) {
-      expectDataTouchedOnly(machine, this.array, this.withReads(marked));
-    }
-    expectSame(await world.until(readAll(this.array)), before, "read again after the sync");
+    if (bitmapDecides) expectDataTouchedOnly(machine, this.array, marked, clientsRead);
+    const after = await world.until(readAll(this.array));
+    model.check(0, after);
+    if (!breaks) expectSame(after, before, "read again after the sync");
     this.expectSynced();
   }
 
@@ -221,7 +184,8 @@ export class Scenario {
     expect(plan.refusal).toBeNull();
     expect(plan.missingActive, "members that the freshest superblock misses").toEqual([]);
     for (const { found, use } of plan.members) {
-      if (this.lost.has(found.path)) expect(use, `${found.path} missed writes`).toBe("left out");
+      if (this.absences.missedChanges(found.path))
+        expect(use, `${found.path} missed writes`).toBe("left out");
     }
     const array = await machine.load(plan);
     expectUnmarkedEqual(machine, array);
@@ -230,16 +194,29 @@ export class Scenario {
     return before;
   }
 
-  /** Clients read all the time and always the same. */
-  private async readWhile(expected: Buffer, synced: Promise<void>): Promise<void> {
+  /** A sync may fail only where a member did. */
+  private async syncsEnd(): Promise<void> {
+    const { array } = this;
+    try {
+      await array.wait();
+    } catch (error) {
+      const fails = error instanceof NbdRaidError && error.code === "sync-failed";
+      if (!fails || array.devices.degraded === 0) throw error;
+    }
+  }
+
+  /** Clients read all the time, and always the same if it is known. */
+  private async readWhile(expected: Buffer | null, synced: Promise<void>): Promise<void> {
     let done = false;
     const end = (): void => {
       done = true;
     };
     synced.then(end, end);
-    const { array, world } = this;
+    const { array, world, model } = this;
     while (!done) {
-      expectSame(await readAll(array), expected, "read during the sync");
+      const bytes = await readAll(array);
+      model.check(0, bytes);
+      if (expected !== null) expectSame(bytes, expected, "read during the sync");
       await world.sleep(20);
     }
   }
@@ -248,17 +225,10 @@ export class Scenario {
     return this.array.devices.all().every(({ state }) => state === "in_sync");
   }
 
-  private withReads(marked: Set<number>): Set<number> {
-    const { machine } = this;
-    const { operations } = machine.trace;
-    machine.trace.operations = operations.filter(({ kind }) => kind !== "read");
-    return marked;
-  }
-
   /** Time passes until all is done; then a stop, after which nothing is left to do. */
   private async rest(): Promise<void> {
     const { world, machine, model } = this;
-    await world.until(this.array.wait());
+    await world.until(this.syncsEnd());
     this.expectSynced();
     if (world.chance(0.5)) await this.idle();
     const { degraded } = this.array.devices;
@@ -273,7 +243,7 @@ export class Scenario {
     }
     machine.trace.clear();
     await world.until(array.start());
-    if (degraded === 0) expectDataTouchedOnly(machine, array, new Set());
+    if (degraded === 0) expectDataTouchedOnly(machine, array, new Set(), false);
     await world.until(array.wait());
     model.check(0, await world.until(readAll(array)));
     this.expectSynced();
@@ -291,10 +261,6 @@ export class Scenario {
     expectUnmarkedEqual(this.machine, this.array);
     if (this.array.devices.rebuilding().length === 0) expectInSyncEqual(this.machine, this.array);
   }
-}
-
-function isFaulty({ state }: Device): boolean {
-  return state === "faulty";
 }
 
 function chooseShape(world: World): Shape {
