@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import type { Logger } from "pino";
 import type { WriteBitmap } from "../bitmap/bitmap.ts";
 import { type ErrorCode, NbdRaidError } from "../errors.ts";
-import type { Member } from "../member/member.ts";
+import { type Member, MemberError } from "../member/member.ts";
 import { FEATURE_RECOVERY_BITMAP, FEATURE_RECOVERY_OFFSET } from "../metadata/features.ts";
 import {
   DEVFLAG_WRITE_MOSTLY,
@@ -143,7 +143,14 @@ export class Membership {
     if (!waiting || this.freeSlot() === null || this.stopped) return;
     void this.enqueue(async () => {
       const spare = this.parts.devices.others.find((device) => device.state === "spare");
-      if (spare !== undefined && this.freeSlot() !== null) await this.takeSlot(spare);
+      if (spare === undefined || this.freeSlot() === null) return;
+      try {
+        await this.takeSlot(spare);
+      } catch (error) {
+        // One that cannot be blanked is not tried again.
+        if (error instanceof MemberError) this.parts.failures.eject(spare, error.message);
+        throw error;
+      }
     }).catch((error: unknown) => {
       this.parts.logger.error({ err: error }, "the spare could not take the slot");
     });
