@@ -6,27 +6,23 @@ import {
   BITMAP_FIRST_USE,
   BITMAP_STALE,
   BITMAP_WRITE_ERROR,
-  type BitmapSuperblock,
-  decodeBitmapSuperblock,
-  encodeBitmapSuperblock,
 } from "../../src/metadata/bitmap-superblock.ts";
-import {
-  decodeSuperblock,
-  encodeSuperblock,
-  type Superblock,
-  SUPERBLOCK_BYTES,
-  SUPERBLOCK_OFFSET_BYTES,
-} from "../../src/metadata/superblock.ts";
-import { contents } from "../sim/disks.ts";
+import { SUPERBLOCK_OFFSET_BYTES } from "../../src/metadata/superblock.ts";
 import type { Machine } from "../sim/machine.ts";
 import { KiB, startMachine, write } from "../sim/rule-machine.ts";
+import {
+  BITMAP_OFFSET_BYTES,
+  editBitmap,
+  editState,
+  editSuperblock,
+  stateOn,
+  superblockOn,
+} from "./on-disk.ts";
 
 /**
  * How a running array is made of what its members say: a small mirror is written, stopped clean,
  * and changed on disk; then it is loaded again.
  */
-const BITMAP_OFFSET_BYTES = 8192;
-const STATES_OFFSET_BYTES = BITMAP_OFFSET_BYTES + 1024;
 const REGION_BYTES = 64 * KiB;
 const BOTH = ["/disk0", "/disk1"];
 
@@ -36,38 +32,6 @@ async function stopped(bitmap: "lockless" | "none" = "lockless"): Promise<Machin
   await write(machine, 0, REGION_BYTES);
   await machine.stop();
   return machine;
-}
-
-function put(machine: Machine, path: string, bytes: Uint8Array, offset: number): void {
-  const disk = machine.disk(path);
-  const change = disk.begin(bytes, offset);
-  disk.takeEffect(change);
-  disk.complete(change);
-  disk.makeDurable(disk.now);
-}
-
-function superblockOn(machine: Machine, path: string): Superblock {
-  const disk = machine.disk(path);
-  const bytes = contents(disk, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
-  return decodeSuperblock(bytes, path, disk.sizeBytes / 512);
-}
-
-function editBitmap(machine: Machine, path: string, fields: Partial<BitmapSuperblock>): void {
-  const before = decodeBitmapSuperblock(
-    contents(machine.disk(path), BITMAP_OFFSET_BYTES, 1024),
-    "",
-  );
-  const after = encodeBitmapSuperblock({ ...before, ...fields });
-  put(machine, path, after, BITMAP_OFFSET_BYTES);
-}
-
-function editSuperblock(machine: Machine, path: string, fields: Partial<Superblock>): void {
-  const after = encodeSuperblock({ ...superblockOn(machine, path), ...fields });
-  put(machine, path, after, SUPERBLOCK_OFFSET_BYTES);
-}
-
-function editState(machine: Machine, path: string, region: number, state: State): void {
-  put(machine, path, Uint8Array.of(state), STATES_OFFSET_BYTES + region);
 }
 
 async function load(machine: Machine): Promise<RaidArray> {
@@ -120,8 +84,7 @@ describe("the copies that count", () => {
     const array = await load(machine);
     array.set({ syncSpeedMax: 1 });
     await machine.world.until(array.start());
-    const [byte] = contents(machine.disk("/disk1"), STATES_OFFSET_BYTES + 3, 1);
-    expect(byte).toBeGreaterThanOrEqual(State.NeedSync);
+    expect(stateOn(machine, "/disk1", 3)).toBeGreaterThanOrEqual(State.NeedSync);
   });
 
   test("of events_cleared the latest counts: a member older than that lacks too much", async () => {
