@@ -302,6 +302,24 @@ describe("missing space", () => {
       expect(bitmapOn(1).events).toBe(events[0]);
     },
   );
+
+  test("for a superblock leaves no later bitmap superblock older than those that were written", async () => {
+    fail("superblock", 1, "ENOSPC");
+    await expect(writer.update(0)).rejects.toMatchObject({ code: "no-space" });
+    await writer.recordEventsCleared();
+    expect(superblockOn(0).events).toBe(11);
+    expect([bitmapOn(0).events, bitmapOn(1).events]).toEqual([11, 11]);
+  });
+
+  test("on one member does not hide that another is broken", async () => {
+    fake.beforeWrite = (write) => {
+      if (!isBitmap(write) && write.device === 0) throw memberError("ENOSPC");
+      if (!isBitmap(write) && write.device === 1) throw memberError("EIO");
+    };
+    await expect(writer.update(0)).rejects.toMatchObject({ code: "no-space" });
+    expect(told).toEqual([fake.at(1)]);
+    expect(writer.failureUnrecorded()).toBe(true);
+  });
 });
 
 describe("events_cleared", () => {
