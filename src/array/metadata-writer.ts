@@ -152,11 +152,17 @@ export class MetadataWriter {
     // Members may have it from here on, whether or not one fails: the next update follows this one.
     this.events = next.events;
     this.stamp = next;
-    const written = await this.toEach(this.devices.recorded(), async (device) => {
+    const recorded = this.devices.recorded();
+    const write = async (device: Device): Promise<void> => {
       const superblock = this.superblockOf(device, roles, next, resyncOffset);
       await device.member.writeDurable(encodeSuperblock(superblock), SUPERBLOCK_OFFSET_BYTES);
       device.superblock = superblock;
-    });
+    };
+    // One that joins, or missed an update, goes first: nobody who counts is ever two behind.
+    const isBehind = ({ superblock }: Device): boolean => superblock.events + 1 < next.events;
+    const [behind, others] = [recorded.filter(isBehind), recorded.filter((one) => !isBehind(one))];
+    if (!(await this.toEach(behind, write))) return false;
+    const written = await this.toEach(others, write);
     this.roles = roles;
     this.resyncOffset = resyncOffset;
     return written;
