@@ -8,7 +8,7 @@ import { roleOf, ROLE_SPARE } from "../../src/metadata/superblock.ts";
 import { expectInSyncEqual, expectUnmarkedEqual, readAll } from "./checks.ts";
 import { blankDisk } from "./disks.ts";
 import type { Machine } from "./machine.ts";
-import { changesData } from "./order.ts";
+import { changesData, isSuperblock } from "./order.ts";
 import { KiB, MiB, QUICK, startMachine, untilIssued, write } from "./rule-machine.ts";
 
 describe("4: failure before answer", () => {
@@ -22,6 +22,41 @@ describe("4: failure before answer", () => {
       const { members, missingActive } = await machine.plan();
       expect(missingActive).toEqual([]);
       expect(members.slice(0, 2).map(({ use }) => use)).toEqual(["in_sync", "in_sync"]);
+    }
+  });
+});
+
+describe("members are never two updates apart", () => {
+  it("a cut while a member joins leaves it rebuilding, or as it was", async () => {
+    const uses = new Set<string>();
+    for (let steps = 0; steps < 60; steps++) {
+      const machine = await startMachine(steps);
+      await write(machine, 0, 4 * KiB);
+      await machine.world.until(machine.array.fail("/disk1"));
+      await machine.world.until(machine.array.remove("/disk1"));
+      await machine.world.steps(machine.array.reAdd("/disk1"), steps);
+      machine.cut();
+      const { members, missingActive } = await machine.plan();
+      expect(missingActive).toEqual([]);
+      expect(members[0]?.use).toBe("in_sync");
+      uses.add(members[1]?.use ?? "");
+    }
+    expect([...uses].sort()).toEqual(["left out", "rebuilding"]);
+  });
+
+  it("nor after a cut that found them one apart, when the next is cut too", async () => {
+    for (let seed = 1; seed <= 60; seed++) {
+      const machine = await startMachine(seed, { raidDisks: 3 });
+      const { world } = machine;
+      const first = machine.array.write(new Uint8Array(4 * KiB), 0, false);
+      await untilIssued(machine, first, isSuperblock);
+      await world.steps(first, 2);
+      machine.cut();
+      await machine.start();
+      await world.steps(machine.array.fail(world.pick(["/disk1", "/disk2"])), world.below(12));
+      machine.cut();
+      const { missingActive } = await machine.plan();
+      expect(missingActive).toEqual([]);
     }
   });
 });
