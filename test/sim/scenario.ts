@@ -31,7 +31,6 @@ export class Scenario {
   readonly world: World;
   readonly machine: Machine;
   readonly model: Model;
-  crashes = 0;
   private readonly absences: Absences;
   /** A member whose operations are going to fail. */
   private broken: string | null = null;
@@ -146,7 +145,6 @@ export class Scenario {
   /** Power is cut or the process dies, perhaps again while the array recovers from that. */
   private async crash(depth = 1): Promise<void> {
     const { world, machine, model } = this;
-    this.crashes++;
     // What a failed sync left in the cache alone, no later process can know of.
     const cut = this.broken !== null || world.chance(0.8);
     if (cut) machine.cut();
