@@ -165,6 +165,7 @@ export class Session {
   #end(reason: string): void {
     if (this.#ending !== null) return;
     this.#ending = reason;
+    this.transmission?.inputEnded();
     this.#input.skip(Infinity);
   }
 

@@ -68,11 +68,15 @@ export class Transmission {
     this.#shuttingDown = true;
   }
 
+  /** Nothing more is parsed: the rest of a payload that is refused will not come. */
+  inputEnded(): void {
+    this.#answerRefused();
+  }
+
   /** Takes one request from `input`; false if none is whole, a limit is met, or it is over. */
   step(input: ReceiveBuffer): boolean {
     if (this.#over !== null || input.skipping) return false;
-    if (this.#refused !== null) this.#context.replies.queue(this.#refused);
-    this.#refused = null;
+    this.#answerRefused();
     if (input.availableBytes < REQUEST_BYTES) return this.#wait(input, REQUEST_BYTES);
     const request = this.#request;
     if (!decodeRequest(input.slab.view, input.head, request)) return this.#end("not a request");
@@ -103,6 +107,11 @@ export class Transmission {
     const piece = replies.reserve(SIMPLE_REPLY_BYTES);
     encodeSimpleReply(piece.slab.view, piece.start, request, error);
     this.#refused = piece;
+  }
+
+  #answerRefused(): void {
+    if (this.#refused !== null) this.#context.replies.queue(this.#refused);
+    this.#refused = null;
   }
 
   /** A single request is always let through, however large: else it would wait for ever. */
