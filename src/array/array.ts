@@ -368,6 +368,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
       await this.daemon.stop();
       if (this.started) await this.leaveClean();
     } finally {
+      // A failure that is being recorded would take members that are closed for broken.
+      await this.failures.settled().catch(() => undefined);
       await Promise.all(this.devices.all().map((device) => device.member.close()));
     }
   }
@@ -383,12 +385,24 @@ export class RaidArray implements BlockDevice, ArrayControl {
     if (this.isLeftClean()) return;
     await this.writes.sync();
     await this.failures.settled();
-    if (this.devices.degraded === 0) {
-      await this.metadata.recordEventsCleared();
+    if (await this.mayCleanAll()) {
       for (let region = 0; region < this.regions.count; region++) this.bitmap.clean(region);
     }
     await this.bitmap.flush();
     await this.metadata.update(this.regions.anySuspect() ? 0 : "clean");
     await this.failures.settled();
+  }
+
+  /** True if every member is in sync and `events_cleared` is current, as cleaning asks for. */
+  private async mayCleanAll(): Promise<boolean> {
+    if (this.devices.degraded > 0) return false;
+    try {
+      await this.metadata.recordEventsCleared();
+    } catch (error) {
+      // A member that failed is recorded with the rest; what it may lack stays marked.
+      if (this.devices.degraded === 0) throw error;
+    }
+    await this.failures.settled();
+    return this.devices.degraded === 0;
   }
 }
