@@ -131,18 +131,39 @@ function clash(found: readonly Found[]): NbdRaidError | null {
   return null;
 }
 
-/** Two members that each went on without the other: their data has parted. */
+/**
+ * Two members that each went on without the other: their data has parted. Not so where a third,
+ * on which one counts, went on without it and with the other: then the one is just stale.
+ */
 function splitBrain(found: readonly Found[]): NbdRaidError | null {
-  const callsFailed = (one: Found, other: Found): boolean =>
-    roleOf(one.superblock, other.superblock.devNumber) === ROLE_FAULTY;
   for (const [index, one] of found.entries()) {
     for (const other of found.slice(index + 1)) {
-      if (!callsFailed(one, other) || !callsFailed(other, one)) continue;
+      if (!callFailed(one, other)) continue;
+      if (isStale(one, other, found) || isStale(other, one, found)) continue;
       const message = `${one.path} and ${other.path} each record that the other failed (split brain)`;
       return new NbdRaidError("split-brain", message);
     }
   }
   return null;
+}
+
+function isStale(one: Found, other: Found, found: readonly Found[]): boolean {
+  return found.some(
+    (third) =>
+      roleOf(one.superblock, third.superblock.devNumber) < one.superblock.raidDisks &&
+      third.superblock.events > one.superblock.events &&
+      callsFailed(third, one) &&
+      !callFailed(third, other),
+  );
+}
+
+/** Each the other. */
+function callFailed(one: Found, other: Found): boolean {
+  return callsFailed(one, other) && callsFailed(other, one);
+}
+
+function callsFailed(one: Found, other: Found): boolean {
+  return roleOf(one.superblock, other.superblock.devNumber) === ROLE_FAULTY;
 }
 
 function unusable(
