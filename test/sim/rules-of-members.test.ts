@@ -162,6 +162,40 @@ describe("11: who may join", () => {
   });
 });
 
+describe("a member that failed is just stale", () => {
+  it("where one that it counts on brought back the one that it does not", async () => {
+    const machine = await startMachine(1, { raidDisks: 3 });
+    const { world } = machine;
+    for (const path of ["/disk0", "/disk1"]) {
+      await world.until(machine.array.fail(path));
+      await write(machine, 0, 64 * KiB);
+    }
+    await world.until(machine.array.remove("/disk0"));
+    await world.until(machine.array.add("/disk0", { writeMostly: false }));
+    await world.until(machine.array.wait());
+    await machine.stop();
+    const { refusal, members } = await machine.plan();
+    expect(refusal).toBeNull();
+    expect(members.map(({ use }) => use)).toEqual(["in_sync", "left out", "in_sync"]);
+  });
+});
+
+describe("a member that fails during a stop", () => {
+  it("is recorded, and the others are left clean", async () => {
+    for (const kind of ["sync", "writeDurable"] as const) {
+      for (let nth = 1; nth <= (kind === "sync" ? 1 : 4); nth++) {
+        const machine = await startMachine();
+        await write(machine, 0, 4 * KiB);
+        machine.member("/disk1").failOperation({ nth, kind, persistent: true });
+        await machine.stop();
+        const { freshest, members } = await machine.plan();
+        expect(members.map(({ use }) => use)).toEqual(["in_sync", "left out"]);
+        expect(freshest.resyncOffsetSectors).toBe("clean");
+      }
+    }
+  });
+});
+
 describe("12: before a member is recorded in sync", () => {
   it("an old member is a spare, durably, before what it held is thrown away", async () => {
     const machine = await startMachine(5, { bitmap: "none" });
