@@ -29,6 +29,9 @@ export interface UnreadBlock<Leg> extends LegFailure<Leg> {
   readonly length: number;
 }
 
+/** Longer copies to several legs are made at once, by a thread each: see docs/benchmarks.md. */
+const INLINE_COPY_BYTES_MAX = 128 * 1024;
+
 /**
  * Level 1: every leg holds the array's bytes at the same offsets of its data area. Knows how to
  * read from one and to write to all; what becomes of a leg that fails is the caller's policy.
@@ -164,8 +167,9 @@ export class Mirror<Leg extends MirrorLeg> {
     }
   }
 
-  /** True if writing this much to every leg is expected not to block. */
+  /** True if writing this much to one leg after the other is the quick way, and cannot block. */
   writesInline(length: number): boolean {
+    if (length > INLINE_COPY_BYTES_MAX && this.legs.writable.length > 1) return false;
     for (const leg of this.legs.writable) if (!leg.member.writesInline(length)) return false;
     return true;
   }
