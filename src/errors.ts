@@ -37,20 +37,26 @@ export const CATALOGUE = {
   "member-unreadable": { errno: Errno.EIO, remedy: "check the path and its permissions" },
   "member-too-small": { errno: Errno.EINVAL, remedy: "use a larger image" },
   "member-foreign": { errno: Errno.EINVAL, remedy: "make an array with nbd-raid create" },
-  "member-not-empty": { errno: Errno.EINVAL, remedy: "use a blank image, or create --force" },
+  "member-not-empty": {
+    errno: Errno.EINVAL,
+    remedy: "blank it (truncate -s 0, then -s SIZE), or create --force",
+  },
   "member-in-array": {
     errno: Errno.EINVAL,
-    remedy: "nbd-raid examine shows it; --force overwrites it",
+    remedy: "examine shows it; zero-superblock or create --force drops it",
   },
   "member-in-use": { errno: Errno.EINVAL, remedy: "stop the server that has it open" },
   "member-listed-twice": { errno: Errno.EINVAL, remedy: "name each member once" },
   "member-not-file": { errno: Errno.EINVAL, remedy: "use image files or block devices" },
   "superblock-corrupt": {
     errno: Errno.EIO,
-    remedy: "serve the other members, then add this one anew",
+    remedy: "leave it out, then add a blank image in its place",
   },
   "superblock-unsupported": { errno: Errno.ENOTSUP, remedy: "use the program that made it" },
-  "bitmap-corrupt": { errno: Errno.EIO, remedy: "leave this member out, then add it anew" },
+  "bitmap-corrupt": {
+    errno: Errno.EIO,
+    remedy: "leave it out, then add a blank image in its place",
+  },
   // arrays as they are assembled
   "array-mismatch": { errno: Errno.EINVAL, remedy: "give the members of one array" },
   "array-name-clash": { errno: Errno.EINVAL, remedy: "serve the two arrays apart" },

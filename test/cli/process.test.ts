@@ -2,7 +2,7 @@ import { pino } from "pino";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { exitOnBugs, stopOnSignals } from "../../src/cli/serve/process.ts";
 
-const EVENTS = ["SIGTERM", "SIGINT", "uncaughtException"] as const;
+const EVENTS = ["SIGTERM", "SIGINT", "SIGHUP", "uncaughtException"] as const;
 const listenersBefore = EVENTS.map((event) => process.listeners(event as "SIGTERM"));
 
 afterEach(() => {

@@ -79,7 +79,9 @@ export function addCreate(program: Command, { terminal }: Context): void {
 const HELP = `
 Examples:
   nbd-raid create data --level 1 --size 10G a.img b.img     two copies of 10 GiB
-  nbd-raid create data --level 1 old.img missing --assume-clean
+  nbd-raid create data --level 1 --size 10G a.img missing   one now, the other by add later
+--assume-clean keeps the data areas of former members, which start at a data offset (examine shows
+it). It does not take over a raw image: copy that in with nbdcopy or qemu-img.
 `;
 
 function defaultBitmap(level: Level): "lockless" | "none" {

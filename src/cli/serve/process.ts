@@ -4,7 +4,7 @@ const EXIT_AT_ONCE = 1;
 /** EX_SOFTWARE in sysexits.h. */
 const EXIT_BUG = 70;
 
-/** The first SIGTERM or SIGINT calls `stop`, a second one ends the process. */
+/** The first SIGTERM, SIGINT or SIGHUP (the terminal is gone) calls `stop`, a second one ends it. */
 export function stopOnSignals(stop: () => void, logger: Logger): void {
   let signalled = false;
   const onSignal = (signal: NodeJS.Signals): void => {
@@ -16,7 +16,7 @@ export function stopOnSignals(stop: () => void, logger: Logger): void {
     logger.info({ signal }, "stopping: finishing requests, marking arrays clean");
     stop();
   };
-  process.on("SIGTERM", onSignal).on("SIGINT", onSignal);
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"]) process.on(signal, onSignal);
 }
 
 /**
