@@ -15,6 +15,8 @@ export interface ClientOptions {
   readonly pauseMs: number;
   /** An error that the run expects; others fail it. */
   readonly expects?: (error: NbdRaidError) => boolean;
+  /** False while a member may have lost what it took, and has not yet said so. */
+  readonly trusts?: () => boolean;
   /** Called before each write, zero and flush; the result, when it is answered without an error. */
   readonly watch?: () => () => void;
 }
@@ -35,7 +37,7 @@ export async function runClients(
       const range = chooseRange(world, model.sizeBytes, hotSpots);
       const answered = QUIET.has(request) ? undefined : options.watch?.();
       try {
-        await request({ random: world.random, array, model, ...range });
+        await request({ random: world.random, array, model, trusts: options.trusts, ...range });
         answered?.();
       } catch (error) {
         const expected = error instanceof NbdRaidError && options.expects?.(error) === true;
@@ -52,6 +54,7 @@ interface Target {
   readonly model: Model;
   readonly offset: number;
   readonly length: number;
+  readonly trusts?: (() => boolean) | undefined;
 }
 
 type Request = (target: Target) => Promise<void>;
@@ -119,11 +122,12 @@ export async function write(target: Target, fua: boolean): Promise<void> {
   });
 }
 
-export async function read({ array, model, offset, length }: Target): Promise<void> {
+export async function read({ array, model, offset, length, trusts }: Target): Promise<void> {
   const into = Buffer.alloc(length);
+  const trusted = trusts?.() ?? true;
   const done = model.beginRead(offset);
   if (!array.tryRead(into, offset)) await array.read(into, offset);
-  done(into);
+  done(trusted && (trusts?.() ?? true) ? into : null);
 }
 
 export async function flush(array: RaidArray, model: Model): Promise<void> {
