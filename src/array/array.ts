@@ -369,7 +369,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       if (this.started) await this.leaveClean();
     } finally {
       // A failure that is being recorded would take members that are closed for broken.
-      await this.failures.settled().catch(() => undefined);
+      await this.failures.recorded();
       await Promise.all(this.devices.all().map((device) => device.member.close()));
     }
   }

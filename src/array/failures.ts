@@ -63,6 +63,11 @@ export class Failures {
     if (this.failed !== null) throw this.failed;
   }
 
+  /** Resolves when no record is under way; starts none, and does not say how it ended. */
+  async recorded(): Promise<void> {
+    while (this.recording !== null) await this.recording.catch(() => undefined);
+  }
+
   private async record(): Promise<void> {
     try {
       await this.host.record();
