@@ -6,6 +6,8 @@ export interface Clock {
   wallTime(): number;
   /** Calls `run` once after `delayMs`; returns a function that cancels it. Keeps no process alive. */
   after(delayMs: number, run: () => void): () => void;
+  /** Calls `run` once, when what has arrived by now is dealt with. */
+  soon(run: () => void): void;
 }
 
 export const systemClock: Clock = {
@@ -16,4 +18,5 @@ export const systemClock: Clock = {
     timer.unref();
     return () => clearTimeout(timer);
   },
+  soon: (run) => void setImmediate(run),
 };

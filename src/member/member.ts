@@ -19,12 +19,18 @@ export interface Member {
   /** Fills `into` now if that cannot block (cached, or memory); else false. Errors: false too. */
   tryRead(into: Uint8Array, offset: number): boolean;
   read(into: Uint8Array, offset: number): Promise<void>;
+  /** The same for one range of the member that goes to several buffers, one after the other. */
+  tryReadv(into: readonly Uint8Array[], offset: number): boolean;
+  readv(into: readonly Uint8Array[], offset: number): Promise<void>;
 
   /** True if a `tryWrite` of this length is expected not to block: ask all members, then write. */
   writesInline(length: number): boolean;
   /** Writes now; false if it failed in any way (use `write`, which writes again and reports). */
   tryWrite(from: Uint8Array, offset: number): boolean;
   write(from: Uint8Array, offset: number): Promise<void>;
+  /** The same for one range of the member that comes from several buffers, one after the other. */
+  tryWritev(from: readonly Uint8Array[], offset: number): boolean;
+  writev(from: readonly Uint8Array[], offset: number): Promise<void>;
   /** On stable storage when it resolves (O_DSYNC). Says nothing about other writes. */
   writeDurable(from: Uint8Array, offset: number): Promise<void>;
 

@@ -1,0 +1,79 @@
+import type { Member, MemberError } from "../member/member.ts";
+
+/** A member of an array, as a level uses it. */
+export interface Leg {
+  readonly member: Member;
+  /** Bytes from the start of the member to its data area. */
+  readonly dataOffset: number;
+  readonly slot: number | null;
+  readonly writeMostly: boolean;
+}
+
+/** The legs as they are now. */
+export interface Legs<L extends Leg> {
+  /** In slot order: whom reads may ask. */
+  readonly inSync: readonly L[];
+  /** In slot order: whom writes go to; in sync or rebuilding. */
+  readonly writable: readonly L[];
+  /** Null: nobody there may be asked. */
+  inSyncAt(slot: number): L | null;
+  writableAt(slot: number): L | null;
+}
+
+export interface LegFailure<L> {
+  readonly leg: L;
+  readonly error: MemberError;
+}
+
+/** Blocks that one leg could not read; offsets are bytes of the array. */
+export interface UnreadBlock<L> extends LegFailure<L> {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Reads that fail are tried again in blocks of this length, and so are syncs. */
+export const FALLBACK_BLOCK_BYTES = 4096;
+
+/**
+ * A level at work: turns ranges of the array into reads and writes of legs. What becomes of a leg
+ * that fails is the caller's policy; so is everything about regions, locks and order.
+ */
+export interface Level<L extends Leg> {
+  /**
+   * Legs in sync in the order in which pinned reads and syncs ask them: the source first (lowest
+   * slot, not write-mostly if there is another), then the others.
+   */
+  sources(): L[];
+
+  /** Fills `into` now if that cannot block, or returns false (`into` is then garbage). */
+  tryRead(into: Uint8Array, offset: number, pinned: boolean): boolean;
+  /**
+   * Fills `into`. Blocks that a leg could not read came from others and are named, so that they
+   * are repaired. Rejects with the last MemberError if some block can be read nowhere. `pinned`:
+   * copies may differ here, so the sources are asked in their order.
+   */
+  read(into: Uint8Array, offset: number, pinned: boolean): Promise<UnreadBlock<L>[]>;
+  prefetch(offset: number, length: number): Promise<void>;
+
+  /** True if writing the range now is the quick way, and cannot block. */
+  writesInline(offset: number, length: number): boolean;
+  /** Writes now; false if a leg failed: the caller writes again with `write`. */
+  tryWrite(from: Uint8Array, offset: number): boolean;
+  /** The legs that failed. Ranges of writes under way never overlap. */
+  write(from: Uint8Array, offset: number): Promise<LegFailure<L>[]>;
+  /** The range reads as zeroes afterwards, its space given back where that is possible. */
+  punch(offset: number, length: number): Promise<LegFailure<L>[]>;
+  /** The range reads as zeroes afterwards, its space allocated. */
+  zero(offset: number, length: number): Promise<LegFailure<L>[]>;
+
+  /** Every fdatasync is a no-op: what is written is as durable as it gets. */
+  readonly syncsInline: boolean;
+  /** One fdatasync on every leg that takes writes. */
+  sync(): Promise<LegFailure<L>[]>;
+
+  /**
+   * Rewrites a range that `leg` could not read from what the others have, and reads it back. The
+   * caller holds the range like a write. The failure of `leg`, if it fails at that.
+   */
+  repair(leg: L, offset: number, length: number): Promise<LegFailure<L>[]>;
+}
