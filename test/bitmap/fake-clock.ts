@@ -26,6 +26,10 @@ export class FakeClock implements Clock {
     };
   }
 
+  soon(run: () => void): void {
+    setImmediate(run);
+  }
+
   /** What is due runs, and what it leads to, before the next timer does. */
   async pass(ms: number): Promise<void> {
     const end = this.time + ms;

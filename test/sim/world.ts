@@ -33,6 +33,7 @@ export class World {
       now: () => this.now,
       wallTime: () => EPOCH_MS + this.now,
       after: (delayMs, task) => this.after(delayMs, task),
+      soon: (task) => void this.after(0, task),
     };
     this.schedule = (task) => {
       const slow = this.random() < 0.02;
