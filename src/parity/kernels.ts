@@ -10,12 +10,7 @@ export interface Kernels {
   /** into ^= XOR of the sources. */
   xorInto(into: Uint8Array, sources: readonly Uint8Array[]): void;
   /** p and q of the data blocks, one exponent for each. */
-  pq(
-    p: Uint8Array,
-    q: Uint8Array,
-    data: readonly Uint8Array[],
-    exponents: readonly number[],
-  ): void;
+  pq(p: Uint8Array, q: Uint8Array, data: readonly Uint8Array[], exponents: readonly number[]): void;
   /** q ^= 2^exponent * source. */
   multiplyInto(q: Uint8Array, source: Uint8Array, exponent: number): void;
   /**
