@@ -63,6 +63,10 @@ export const CATALOGUE = {
   "member-clash": { errno: Errno.EINVAL, remedy: "give one of the two" },
   "split-brain": { errno: Errno.EIO, remedy: "start with one of the two, then add the other" },
   "member-missing": { errno: Errno.EIO, remedy: "give it too, or start without it: --run" },
+  "dirty-degraded": {
+    errno: Errno.EIO,
+    remedy: "give the missing members too, or accept that some data may be lost: --force",
+  },
   "array-incomplete": { errno: Errno.EIO, remedy: "give more members" },
   "size-mismatch": { errno: Errno.EINVAL, remedy: "use an image that is large enough" },
   // a running array
@@ -72,12 +76,17 @@ export const CATALOGUE = {
   "sync-failed": { errno: Errno.EIO, remedy: "nbd-raid status tells why" },
   "array-failed": { errno: Errno.EIO, remedy: "repair the storage, then restart the server" },
   "read-only": { errno: Errno.EPERM, remedy: "serve without --read-only" },
+  "unknown-data": {
+    errno: Errno.EIO,
+    remedy: "write it anew, or nbd-raid repair takes what parity says",
+  },
   "io-error": { errno: Errno.EIO, remedy: "check the storage behind the member" },
   "no-space": { errno: Errno.ENOSPC, remedy: "free space on the members' file systems" },
   "shutting-down": { errno: Errno.ESHUTDOWN, remedy: "start the server again" },
   // servers and sockets
   "address-in-use": { errno: Errno.EINVAL, remedy: "choose another with --listen" },
   "address-invalid": { errno: Errno.EINVAL, remedy: "nbd://HOST:PORT or nbd+unix:///?socket=PATH" },
+  "tls-invalid": { errno: Errno.EINVAL, remedy: "correct the certificates or keys" },
   "control-in-use": { errno: Errno.EINVAL, remedy: "another server has it; choose with --control" },
   "control-denied": { errno: Errno.EPERM, remedy: "run it as the user that runs the server" },
   "no-server": { errno: Errno.EINVAL, remedy: "start one with nbd-raid serve, or use --control" },

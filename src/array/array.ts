@@ -6,9 +6,11 @@ import type { Conditions } from "../bitmap/transitions.ts";
 import type { Clock } from "../clock.ts";
 import { NbdRaidError } from "../errors.ts";
 import { MemberError } from "../member/member.ts";
+import { levelName } from "../metadata/levels.ts";
 import type { Superblock } from "../metadata/superblock.ts";
 import type { BlockDevice } from "../nbd/block-device.ts";
-import { Mirror } from "../raid/mirror.ts";
+import type { Level } from "../raid/level.ts";
+import { levelOf } from "../raid/levels.ts";
 import type { SyncFailure, SyncJob } from "../sync/engine.ts";
 import { MemberBitmapStore } from "./bitmap-store.ts";
 import type { ArrayDescription } from "./description.ts";
@@ -63,7 +65,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
   readonly failures: Failures;
   readonly metadata: MetadataWriter;
   private readonly logger: Logger;
-  private readonly mirror: Mirror<Device>;
+  private readonly level: Level<Device>;
   private readonly membership: Membership;
   private readonly reads: ReadPath;
   private readonly writes: WritePath;
@@ -87,6 +89,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
     this.failures = new Failures({
       name: description.name,
       devices,
+      geometry: description.geometry,
       logger,
       clock,
       readOnly: parts.readOnly,
@@ -99,6 +102,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       store: description.bitmap === "none" ? null : store,
       conditions: () => this.conditions(),
       dirtied: () => this.daemon.poke(),
+      parityWanted: () => this.syncs.renew(),
     });
     this.daemon = new Daemon(
       this.bitmap,
@@ -111,17 +115,22 @@ export class RaidArray implements BlockDevice, ArrayControl {
       },
       clock,
     );
-    this.mirror = new Mirror<Device>(devices);
+    this.level = levelOf<Device>(description.geometry, devices, {
+      clock,
+      isSuspect: (start, end) => this.isSuspect(start, end),
+      exclusively: (offset, length, work) => this.writes.exclusively(offset, length, work),
+      readFailed: (device, message) => this.failures.readFailed(device, message),
+    });
     this.syncs = new Syncs({
       name: description.name,
-      level: description.level,
+      level: description.shape.level,
       devices,
       regions,
       settings: this.settings,
       clock,
       logger,
       mayNotSync: () => this.writes.isStopping || this.readOnly || this.failures.failed !== null,
-      sources: () => this.mirror.sources(),
+      sources: () => this.level.sources(),
       requests: () => this.reads.requests + this.writes.requests,
       failed: (device, failure) => this.failedInSync(device, failure),
       checkpoint: (action, targets, end) => this.checkpoint(action, targets, end),
@@ -139,9 +148,9 @@ export class RaidArray implements BlockDevice, ArrayControl {
       identify: parts.identify,
       newUuid: parts.newUuid,
     });
-    const { bitmap, metadata, failures, mirror } = this;
+    const { bitmap, metadata, failures, level } = this;
     const { readOnly } = parts;
-    const { name } = description;
+    const { name, geometry } = description;
     this.writes = new WritePath({
       name,
       readOnly,
@@ -150,7 +159,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
       bitmap,
       metadata,
       failures,
-      mirror,
+      geometry,
+      level,
       syncNeeded: () => this.syncs.renew(),
     });
     const { writes } = this;
@@ -160,7 +170,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
       regions,
       metadata,
       failures,
-      mirror,
+      geometry,
+      level,
       writes,
       logger,
     });
@@ -171,12 +182,14 @@ export class RaidArray implements BlockDevice, ArrayControl {
   }
 
   get sizeBytes(): number {
-    return this.about.sizeBytes;
+    return this.about.geometry.sizeBytes;
   }
 
   /** One line for people who list exports. */
   get description(): string {
-    return `raid${this.about.level} of ${this.about.raidDisks} members`;
+    const { level, raidDisks } = this.about.shape;
+    const name = levelName(level);
+    return `${name === "linear" ? name : `raid${name}`} of ${raidDisks} members`;
   }
 
   /** Before the first request: marks are on every member, and the syncs that load calls for run. */
@@ -229,8 +242,14 @@ export class RaidArray implements BlockDevice, ArrayControl {
     return {
       absent: this.devices.absent > 0,
       degraded: this.devices.degraded > 0,
-      lazyParity: false,
+      lazyParity: this.about.geometry.kind === "parity" && !this.metadata.knownZero,
     };
+  }
+
+  /** Offsets of tracked bytes. */
+  private isSuspect(start: number, end: number): boolean {
+    const { regions } = this;
+    return regions.anySuspectIn(regions.at(start), regions.at(end - 1));
   }
 
   private async syncForDaemon(): Promise<boolean> {
@@ -252,7 +271,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
     await this.writes.sync();
     for (const device of targets) {
       if (device.recovery === null) continue;
-      device.recovery = { ...device.recovery, offset: end * this.regions.regionBytes };
+      const done = Math.min(end * this.regions.regionBytes, this.regions.trackedBytes);
+      device.recovery = { ...device.recovery, offset: this.about.geometry.memberDone(done) };
     }
     await this.metadata.update();
   }
@@ -376,6 +396,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
 
   /** Superblocks say clean, nothing was written since, and no sync left anything to record. */
   private isLeftClean(): boolean {
+    if (!this.about.geometry.redundant) return false;
     if (this.isActive || this.metadata.resyncOffset !== "clean") return false;
     return this.regions.counts().dirty === 0 && !this.regions.anySuspect();
   }
@@ -385,6 +406,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
     if (this.isLeftClean()) return;
     await this.writes.sync();
     await this.failures.settled();
+    if (!this.about.geometry.redundant) return;
     if (await this.mayCleanAll()) {
       for (let region = 0; region < this.regions.count; region++) this.bitmap.clean(region);
     }

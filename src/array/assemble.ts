@@ -1,6 +1,7 @@
 import { NbdRaidError } from "../errors.ts";
+import { geometryOf } from "../raid/geometry/of.ts";
+import type { ArrayShape } from "../raid/geometry/geometry.ts";
 import { FEATURE_RECOVERY_BITMAP, FEATURE_RECOVERY_OFFSET } from "../metadata/features.ts";
-import { levelName } from "../metadata/levels.ts";
 import { ROLE_FAULTY, ROLE_SPARE, roleOf, type Superblock } from "../metadata/superblock.ts";
 import { timestampsEqual } from "../metadata/timestamp.ts";
 import type { Recovery } from "./devices.ts";
@@ -21,9 +22,15 @@ export interface MemberPlan<Candidate extends Found> {
   readonly recovery: Recovery | null;
 }
 
+export interface AssemblyOptions {
+  /** Start a parity array that is dirty and degraded. */
+  readonly force?: boolean;
+}
+
 /** How an array would start; pure, so that `assemble --check` and `serve` agree. */
 export interface AssemblyPlan<Candidate extends Found> {
   readonly freshest: Superblock;
+  readonly shape: ArrayShape;
   readonly members: readonly MemberPlan<Candidate>[];
   /** Slots the freshest superblock calls active whose members are not here. */
   readonly missingActive: readonly number[];
@@ -47,14 +54,38 @@ export function groupByArray<Candidate extends Found>(found: readonly Candidate[
  */
 export function planAssembly<Candidate extends Found>(
   found: readonly Candidate[],
+  options: AssemblyOptions = {},
 ): AssemblyPlan<Candidate> {
   const freshest = freshestOf(found);
   const members = found.map((member) => planMember(member, freshest));
+  const shape = shapeOf(freshest, members);
   return {
     freshest,
+    shape,
     members,
     missingActive: missingActive(freshest, members),
-    refusal: clash(found) ?? splitBrain(found) ?? unusable(freshest, members),
+    refusal:
+      clash(found) ??
+      splitBrain(found) ??
+      claimedTwice(members) ??
+      incomplete(freshest, shape, members) ??
+      (options.force === true ? null : dirtyDegraded(freshest, shape, members)),
+  };
+}
+
+function shapeOf(freshest: Superblock, members: readonly MemberPlan<Found>[]): ArrayShape {
+  const { level, layout, raidDisks } = freshest;
+  const dataBytes = new Array<number>(raidDisks).fill(0);
+  for (const { slot, found } of members) {
+    if (slot !== null) dataBytes[slot] = found.superblock.dataSizeSectors * 512;
+  }
+  return {
+    level,
+    layout,
+    raidDisks,
+    chunkBytes: freshest.chunksizeSectors * 512,
+    componentBytes: freshest.sizeSectors * 512,
+    dataBytes,
   };
 }
 
@@ -166,11 +197,7 @@ function callsFailed(one: Found, other: Found): boolean {
   return roleOf(one.superblock, other.superblock.devNumber) === ROLE_FAULTY;
 }
 
-function unusable(
-  freshest: Superblock,
-  members: readonly MemberPlan<Found>[],
-): NbdRaidError | null {
-  const { setName, level } = freshest;
+function claimedTwice(members: readonly MemberPlan<Found>[]): NbdRaidError | null {
   const slots = new Map<number, string>();
   for (const { slot, found } of members) {
     if (slot === null) continue;
@@ -180,14 +207,55 @@ function unusable(
     }
     slots.set(slot, found.path);
   }
-  const name = levelName(level);
-  if (name !== "1") {
-    return new NbdRaidError("not-supported", `${setName}: level ${name ?? level} cannot be served`);
-  }
-  const inSync = members.filter(({ use }) => use === "in_sync");
-  if (inSync.length === 0) {
-    return new NbdRaidError("array-incomplete", `${setName}: no member in sync is here`);
-  }
-  for (const { found } of inSync) if (found.bitmap instanceof NbdRaidError) return found.bitmap;
   return null;
 }
+
+/** Too few members, a shape that no level has, or a bitmap that cannot be read. */
+function incomplete(
+  { setName }: Superblock,
+  shape: ArrayShape,
+  members: readonly MemberPlan<Found>[],
+): NbdRaidError | null {
+  const inSync = new Map<number, Found>();
+  for (const { use, slot, found } of members) {
+    if (use === "in_sync" && slot !== null) inSync.set(slot, found);
+  }
+  try {
+    // Levels 0 and linear have no size while a member is missing, so this is looked at first.
+    const unredundant = shape.level === 0 || shape.level === -1;
+    const survives = unredundant
+      ? inSync.size === shape.raidDisks
+      : geometryOf(shape).survives((slot) => inSync.has(slot));
+    if (!survives) {
+      const count = inSync.size === 0 ? "no member in sync is" : `only ${inSync.size} in sync are`;
+      const message = `${setName}: ${count} here, of ${shape.raidDisks} members`;
+      return new NbdRaidError("array-incomplete", message);
+    }
+    if (unredundant) geometryOf(shape);
+  } catch (error) {
+    if (!(error instanceof NbdRaidError)) throw error;
+    return new NbdRaidError(error.code, `${setName}: ${error.message}`);
+  }
+  for (const { bitmap } of inSync.values()) if (bitmap instanceof NbdRaidError) return bitmap;
+  return null;
+}
+
+/**
+ * The write hole (md refuses this, too): where a write was cut short, the parity that stands in
+ * for what is missing may be half old and half new, and nothing tells where.
+ */
+function dirtyDegraded(
+  { setName, resyncOffsetSectors }: Superblock,
+  shape: ArrayShape,
+  members: readonly MemberPlan<Found>[],
+): NbdRaidError | null {
+  if (!PARITY_LEVELS.includes(shape.level) || resyncOffsetSectors === "clean") return null;
+  const inSync = members.filter(({ use }) => use === "in_sync").length;
+  if (inSync === shape.raidDisks) return null;
+  const message =
+    `${setName}: it was not stopped clean and ${shape.raidDisks - inSync} of its slots are not in ` +
+    "sync: parity may not match where writes were cut short (the write hole)";
+  return new NbdRaidError("dirty-degraded", message);
+}
+
+const PARITY_LEVELS: readonly number[] = [4, 5, 6];

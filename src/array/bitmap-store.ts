@@ -1,7 +1,7 @@
 import type { BitmapStore } from "../bitmap/marks.ts";
 import { REGIONS_PER_BLOCK } from "../bitmap/regions.ts";
 import { MemberError } from "../member/member.ts";
-import type { LegFailure } from "../raid/mirror.ts";
+import type { LegFailure } from "../raid/level.ts";
 import { clientError } from "./client-error.ts";
 import type { Device, Devices } from "./devices.ts";
 import type { Failures } from "./failures.ts";

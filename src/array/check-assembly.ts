@@ -1,3 +1,4 @@
+import type { NbdRaidError } from "../errors.ts";
 import { levelName } from "../metadata/levels.ts";
 import { type AssemblyPlan, groupByArray, planAssembly } from "./assemble.ts";
 import type { OpenMember } from "./load.ts";
@@ -9,7 +10,7 @@ export interface AssemblyReport {
   readonly uuid: string;
   readonly level: string;
   readonly raidDisks: number;
-  readonly verdict: "start" | "needs --run" | "refused";
+  readonly verdict: "start" | "needs --run" | "needs --force" | "refused";
   /** Why it would not just start, or null. */
   readonly reason: string | null;
   readonly members: readonly {
@@ -41,13 +42,19 @@ function report(plan: AssemblyPlan<OpenMember>): AssemblyReport {
     uuid: freshest.setUuid,
     level: levelName(freshest.level) ?? String(freshest.level),
     raidDisks: freshest.raidDisks,
-    verdict: refusal !== null ? "refused" : missing ? "needs --run" : "start",
+    verdict: verdictOn(refusal, missing),
     reason: refusal?.message ?? (missing ? missingMessage(freshest.setName, missingActive) : null),
     members: plan.members.map(({ found, slot, use, reason }) => {
       return { path: found.path, slot, events: found.superblock.events, use, reason };
     }),
     sync: describeSync(plan),
   };
+}
+
+function verdictOn(refusal: NbdRaidError | null, missing: boolean): AssemblyReport["verdict"] {
+  if (refusal?.code === "dirty-degraded") return "needs --force";
+  if (refusal !== null) return "refused";
+  return missing ? "needs --run" : "start";
 }
 
 function describeSync({ freshest, members }: AssemblyPlan<OpenMember>): string | null {

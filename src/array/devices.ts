@@ -1,5 +1,6 @@
 import type { Member } from "../member/member.ts";
 import type { Superblock } from "../metadata/superblock.ts";
+import type { Legs } from "../raid/level.ts";
 
 /** How far a rebuild has come, and what it has to copy. */
 export interface Recovery {
@@ -32,7 +33,7 @@ export function takesWrites(device: Device): boolean {
 }
 
 /** The devices of one array: by slot, and those without one. */
-export class Devices {
+export class Devices implements Legs<Device> {
   /** By slot. A failed device stays until it is removed or a spare takes the slot. */
   readonly slots: (Device | null)[];
   /** Spares, and failed devices that lost their slot. */
@@ -42,6 +43,8 @@ export class Devices {
   private cached = -1;
   private inSyncCache: Device[] = [];
   private writableCache: Device[] = [];
+  private inSyncBySlot: (Device | null)[] = [];
+  private writableBySlot: (Device | null)[] = [];
 
   constructor(raidDisks: number) {
     this.slots = Array.from({ length: raidDisks }, () => null);
@@ -68,6 +71,16 @@ export class Devices {
     return this.writableCache;
   }
 
+  inSyncAt(slot: number): Device | null {
+    this.refresh();
+    return this.inSyncBySlot[slot] ?? null;
+  }
+
+  writableAt(slot: number): Device | null {
+    this.refresh();
+    return this.writableBySlot[slot] ?? null;
+  }
+
   /** In-sync, rebuilding and spare: superblocks go to all of them. */
   recorded(): Device[] {
     return this.all().filter((device) => device.state !== "faulty");
@@ -89,9 +102,12 @@ export class Devices {
 
   private refresh(): void {
     if (this.cached === this.generation) return;
-    const present = this.slots.filter((device) => device !== null);
-    this.inSyncCache = present.filter((device) => device.state === "in_sync");
-    this.writableCache = present.filter(takesWrites);
+    const only = (takes: (device: Device) => boolean): (Device | null)[] =>
+      this.slots.map((device) => (device !== null && takes(device) ? device : null));
+    this.inSyncBySlot = only(({ state }) => state === "in_sync");
+    this.writableBySlot = only(takesWrites);
+    this.inSyncCache = this.inSyncBySlot.filter((device) => device !== null);
+    this.writableCache = this.writableBySlot.filter((device) => device !== null);
     this.cached = this.generation;
   }
 }

@@ -2,13 +2,15 @@ import type { Logger } from "pino";
 import type { Clock } from "../clock.ts";
 import { NbdRaidError } from "../errors.ts";
 import { MemberError } from "../member/member.ts";
-import type { LegFailure } from "../raid/mirror.ts";
+import type { Geometry } from "../raid/geometry/geometry.ts";
+import type { LegFailure } from "../raid/level.ts";
 import type { Device, Devices } from "./devices.ts";
 
 /** What the failure policy asks of the array around it. */
 export interface FailureHost {
   readonly name: string;
   readonly devices: Devices;
+  readonly geometry: Geometry;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly readOnly: boolean;
@@ -78,13 +80,13 @@ export class Failures {
   }
 
   /**
-   * Members failed a write (not for want of space). Those the level can lose are ejected; if
-   * none would be left, all stay. False in that case.
+   * Members failed a write (not for want of space). If the level can lose them they are ejected;
+   * else all stay. False in that case.
    */
   writesFailed(failures: readonly LegFailure<Device>[]): boolean {
     const failing = new Set(failures.map(({ leg }) => leg));
     for (const { leg } of failures) leg.writeErrors++;
-    if (this.host.devices.inSync.every((device) => failing.has(device))) return false;
+    if (!this.survivesWithout(failing)) return false;
     for (const { leg, error } of failures) this.eject(leg, error.message);
     return true;
   }
@@ -99,7 +101,7 @@ export class Failures {
     const { error } = failures[0]!;
     this.failed ??= new NbdRaidError(
       "array-failed",
-      `${this.host.name}: no member is left that is sure to hold the data: ${error.message}`,
+      `${this.host.name}: too few members are left that are sure to hold the data: ${error.message}`,
       { cause: error },
     );
     this.host.logger.fatal({ array: this.host.name, err: error }, "array failed");
@@ -133,7 +135,15 @@ export class Failures {
   }
 
   canLose(device: Device): boolean {
-    return this.host.devices.inSync.some((other) => other !== device);
+    return this.survivesWithout(new Set([device]));
+  }
+
+  private survivesWithout(lost: ReadonlySet<Device>): boolean {
+    const { devices, geometry } = this.host;
+    return geometry.survives((slot) => {
+      const device = devices.inSyncAt(slot);
+      return device !== null && !lost.has(device);
+    });
   }
 
   /** The device takes no part from here on; `settled` makes that durable. */

@@ -17,9 +17,11 @@ import { BITMAP_RESERVED_SECTORS, regionBytesFor } from "../metadata/layout.ts";
 import { DEVFLAG_WRITE_MOSTLY } from "../metadata/superblock.ts";
 import { type ArrayParts, RaidArray } from "./array.ts";
 import type { AssemblyPlan, Found, MemberPlan } from "./assemble.ts";
+import type { AnyGeometry } from "../raid/geometry/geometry.ts";
 import type { ArrayDescription } from "./description.ts";
 import { type Device, Devices } from "./devices.ts";
 import { readRegionBytes } from "./headers.ts";
+import { geometryOf } from "../raid/geometry/of.ts";
 
 /** A member that is open, and what it says. */
 export interface OpenMember extends Found {
@@ -56,12 +58,17 @@ export async function loadArray(
   const found = findBitmap(plan, devices);
   const description = describe(plan, found);
   const regions = Regions.create(
-    description.componentBytes,
+    description.geometry.trackedBytes,
     description.regionBytes,
     surroundings.oneThread,
   );
-  if (found === null) loadWithoutBitmap(regions, plan);
-  else await loadWithBitmap(regions, plan, found);
+  const knownZero = isKnownZero(plan, found);
+  if (found === null) {
+    loadWithoutBitmap(regions, plan, description.geometry);
+  } else {
+    const suspect = isSuspect(plan, found, description.geometry, devices, knownZero);
+    await loadWithBitmap(regions, found, suspect);
+  }
   const superblocks = found?.copies.map(({ superblock }) => superblock) ?? [];
   const { freshest } = plan;
   return new RaidArray({
@@ -71,14 +78,34 @@ export async function loadArray(
     regions,
     freshest,
     eventsCleared: Math.max(0, ...superblocks.map(({ eventsCleared }) => eventsCleared)),
-    knownZero:
-      found?.rule === "reload" &&
-      superblocks.every(
-        ({ knownZero }) =>
-          knownZero !== null && knownZeroRecordValid(knownZero, freshest.events, freshest.utime),
-      ),
+    knownZero,
     bitmapStale: found !== null && found.rule !== "reload",
   });
+}
+
+function isKnownZero({ freshest }: AssemblyPlan<OpenMember>, found: FoundBitmap | null): boolean {
+  if (found?.rule !== "reload") return false;
+  return found.copies.every(
+    ({ superblock: { knownZero } }) =>
+      knownZero !== null && knownZeroRecordValid(knownZero, freshest.events, freshest.utime),
+  );
+}
+
+/**
+ * Whether members in sync may differ where a sync is needed. After an unclean stop they may. After
+ * a clean one NeedSync says what an absent member lacks; but with a bitmap that missed writes, and
+ * where parity is built behind the first write, it may also say that this was not done yet.
+ */
+function isSuspect(
+  { freshest }: AssemblyPlan<OpenMember>,
+  found: FoundBitmap,
+  geometry: AnyGeometry,
+  devices: Devices,
+  knownZero: boolean,
+): boolean {
+  if (freshest.resyncOffsetSectors !== "clean") return true;
+  if (geometry.kind !== "parity") return found.rule === "stale";
+  return devices.degraded === 0 && !knownZero;
 }
 
 function placeDevices(plan: AssemblyPlan<OpenMember>): Devices {
@@ -137,26 +164,22 @@ function findBitmap(plan: AssemblyPlan<OpenMember>, devices: Devices): FoundBitm
 }
 
 function describe(
-  { freshest }: AssemblyPlan<OpenMember>,
+  { freshest, shape }: AssemblyPlan<OpenMember>,
   bitmap: FoundBitmap | null,
 ): ArrayDescription {
-  const componentBytes = freshest.sizeSectors * 512;
+  const geometry = geometryOf(shape);
   const settled = bitmap?.copies.find(({ superblock }) => !(superblock.state & BITMAP_FIRST_USE));
   const reserved = settled?.superblock.sectorsReserved ?? BITMAP_RESERVED_SECTORS;
   return {
     name: freshest.setName,
     uuid: freshest.setUuid,
-    level: freshest.level,
-    layout: freshest.layout,
-    chunkBytes: freshest.chunksizeSectors * 512,
-    raidDisks: freshest.raidDisks,
-    componentBytes,
-    sizeBytes: componentBytes,
     ctime: freshest.ctime,
+    shape,
+    geometry,
     bitmap: bitmap === null ? "none" : "lockless",
     regionBytes:
       settled === undefined
-        ? regionBytesFor(componentBytes, BITMAP_RESERVED_SECTORS)
+        ? regionBytesFor(geometry.trackedBytes, BITMAP_RESERVED_SECTORS)
         : settled.superblock.regionSectors * 512,
     bitmapOffsetSectors: bitmap === null ? 0 : freshest.bitmapOffsetSectors,
     bitmapReservedSectors: reserved,
@@ -165,8 +188,8 @@ function describe(
 
 async function loadWithBitmap(
   regions: Regions,
-  plan: AssemblyPlan<OpenMember>,
   found: FoundBitmap,
+  suspect: boolean,
 ): Promise<void> {
   const copies =
     found.rule === "reload"
@@ -176,15 +199,18 @@ async function loadWithBitmap(
           ),
         )
       : [];
-  const unclean = plan.freshest.resyncOffsetSectors !== "clean";
   const conditions = { absent: false, degraded: false, lazyParity: false };
-  loadRegions(regions, copies, found.rule, conditions, unclean || found.rule === "stale");
+  loadRegions(regions, copies, found.rule, conditions, suspect);
 }
 
 /** Without a bitmap the superblock alone knows: from its resync offset on everything may differ. */
-function loadWithoutBitmap(regions: Regions, { freshest }: AssemblyPlan<OpenMember>): void {
+function loadWithoutBitmap(
+  regions: Regions,
+  { freshest }: AssemblyPlan<OpenMember>,
+  { redundant }: AnyGeometry,
+): void {
   const { resyncOffsetSectors } = freshest;
-  const end = resyncOffsetSectors === "clean" ? Infinity : resyncOffsetSectors * 512;
+  const end = !redundant || resyncOffsetSectors === "clean" ? Infinity : resyncOffsetSectors * 512;
   for (let region = 0; region < regions.count; region++) {
     const suspect = (region + 1) * regions.regionBytes > end;
     regions.force(region, suspect ? State.NeedSync : State.Clean);

@@ -56,7 +56,7 @@ export class Membership {
       const device = this.find(member);
       if (device.state === "faulty") return;
       if (device.state === "in_sync" && !this.parts.failures.canLose(device)) {
-        throw this.error("last-member", `${device.member.path} is the last member in sync`);
+        throw this.error("last-member", `the array cannot lose ${device.member.path}`);
       }
       this.parts.failures.eject(device, "asked to");
       await this.parts.failures.settled();
@@ -86,7 +86,8 @@ export class Membership {
   }
 
   /** Brings a member back that was away: copies only what the bitmap says it lacks. */
-  reAdd(path: string): Promise<void> {
+  async reAdd(path: string): Promise<void> {
+    this.refuseWithoutRedundancy();
     return this.enqueue(() =>
       this.withMember(path, async (member) => {
         const superblock = await this.ownSuperblock(member);
@@ -101,7 +102,8 @@ export class Membership {
   }
 
   /** Adds a member: by bitmap if it may, else in full; as a spare if no slot is free. */
-  add(path: string, writeMostly: boolean): Promise<void> {
+  async add(path: string, writeMostly: boolean): Promise<void> {
+    this.refuseWithoutRedundancy();
     return this.enqueue(() =>
       this.withMember(path, async (member) => {
         const superblock = await this.ownSuperblock(member);
@@ -188,7 +190,7 @@ export class Membership {
     const { description } = this.parts;
     // What is Unwritten is not copied: it must be zero on the new member too, and stay so if the
     // power fails before the recovery ends.
-    await device.member.punch(device.dataOffset, description.componentBytes);
+    await device.member.punch(device.dataOffset, description.shape.componentBytes);
     await device.member.sync();
     const slot = this.freeSlot();
     if (slot === null) return;
@@ -255,7 +257,7 @@ export class Membership {
     const { description, devices, metadata } = this.parts;
     const slot = roleOf(superblock, superblock.devNumber);
     if (description.bitmap === "none") return "the array has no bitmap";
-    if (slot >= description.raidDisks) return "it held no slot";
+    if (slot >= description.shape.raidDisks) return "it held no slot";
     const holder = devices.slots[slot];
     if (holder != null && holder.state !== "faulty") return `slot ${slot} is taken`;
     const recovery = superblock.featureMap & (FEATURE_RECOVERY_OFFSET | FEATURE_RECOVERY_BITMAP);
@@ -268,6 +270,13 @@ export class Membership {
       return roleOf(superblock, other.superblock.devNumber) !== other.slot;
     });
     return foe === undefined ? null : `it does not count on ${foe.member.path}`;
+  }
+
+  private refuseWithoutRedundancy(): void {
+    const { geometry, shape } = this.parts.description;
+    if (geometry.redundant) return;
+    const what = `level ${levelName(shape.level)} keeps every byte on one member: none can join`;
+    throw this.error("not-supported", what);
   }
 
   private freeSlot(): number | null {
@@ -319,19 +328,19 @@ export class Membership {
     const clash = devices.all().some(({ superblock }) => superblock.devNumber === devNumber);
     const number = clash ? metadata.freeDevNumber() : devNumber;
     if (number === undefined) throw this.error("usage", "the superblock has no room for a member");
-    const level = levelName(description.level);
+    const level = levelName(description.shape.level);
     if (level === null) throw new Error("a running array has a known level");
     const layout = planLayout({
       path: member.path,
       deviceBytes: member.sizeBytes,
       level,
-      raidDisks: description.raidDisks,
+      raidDisks: description.shape.raidDisks,
       spares: 0,
-      chunkBytes: description.chunkBytes === 0 ? null : description.chunkBytes,
+      chunkBytes: description.shape.chunkBytes === 0 ? null : description.shape.chunkBytes,
       bitmap: description.bitmap,
     });
-    if (layout.usedSizeSectors * 512 < description.componentBytes) {
-      const needed = layout.dataOffsetSectors * 512 + description.componentBytes;
+    if (layout.usedSizeSectors * 512 < description.shape.componentBytes) {
+      const needed = layout.dataOffsetSectors * 512 + description.shape.componentBytes;
       const message = `${member.path} has ${member.sizeBytes} bytes and needs ${needed}`;
       throw this.error("member-too-small", message);
     }
@@ -340,11 +349,11 @@ export class Membership {
       setUuid: description.uuid,
       setName: description.name,
       ctime: description.ctime,
-      level: description.level,
-      layout: description.layout,
-      chunksizeSectors: description.chunkBytes / 512,
-      raidDisks: description.raidDisks,
-      sizeSectors: description.componentBytes / 512,
+      level: description.shape.level,
+      layout: description.shape.layout,
+      chunksizeSectors: description.shape.chunkBytes / 512,
+      raidDisks: description.shape.raidDisks,
+      sizeSectors: description.shape.componentBytes / 512,
       dataOffsetSectors: layout.dataOffsetSectors,
       dataSizeSectors: layout.dataSizeSectors,
       devNumber: number,

@@ -200,12 +200,12 @@ export class MetadataWriter {
     newest: UpdateStamp,
     older: UpdateStamp,
   ): Promise<void> {
-    const { uuid, componentBytes, regionBytes, bitmapReservedSectors } = this.description;
+    const { uuid, geometry, regionBytes, bitmapReservedSectors } = this.description;
     const bytes = encodeBitmapSuperblock({
       uuid,
       events: newest.events,
       eventsCleared: this.eventsCleared,
-      syncSizeSectors: componentBytes / 512,
+      syncSizeSectors: geometry.trackedBytes / 512,
       state: 0,
       regionSectors: regionBytes / 512,
       daemonSleepSeconds: DAEMON_SLEEP_SECONDS,

@@ -16,6 +16,8 @@ export interface OpenOptions {
   readonly readOnly: boolean;
   /** Start although a member is missing that the freshest superblock calls active. */
   readonly run: boolean;
+  /** Start a parity array that is dirty and degraded. */
+  readonly force: boolean;
   readonly logger: Logger;
 }
 
@@ -30,7 +32,7 @@ export async function openArrays(
 ): Promise<RaidArray[]> {
   const members = await openMembers(paths, options.readOnly);
   try {
-    const plans = groupByArray(members).map((group) => planAssembly(group));
+    const plans = groupByArray(members).map((group) => planAssembly(group, options));
     for (const plan of plans) refuse(plan, options.run);
     const arrays = await Promise.all(plans.map((plan) => loadArray(plan, surroundings(options))));
     for (const plan of plans) await closeLeftOut(plan, options.logger);

@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import type { Regions } from "../bitmap/regions.ts";
-import type { Mirror, UnreadBlock } from "../raid/mirror.ts";
+import type { AnyGeometry } from "../raid/geometry/geometry.ts";
+import type { Level, UnreadBlock } from "../raid/level.ts";
 import { clientError } from "./client-error.ts";
 import type { Device } from "./devices.ts";
 import type { Failures } from "./failures.ts";
@@ -14,12 +15,13 @@ export interface ReadPathParts {
   readonly regions: Regions;
   readonly metadata: MetadataWriter;
   readonly failures: Failures;
-  readonly mirror: Mirror<Device>;
+  readonly geometry: AnyGeometry;
+  readonly level: Level<Device>;
   readonly writes: WritePath;
   readonly logger: Logger;
 }
 
-/** Reads: from one member, from the pinned one where members may differ; errors are repaired. */
+/** Reads: from members in sync, from the pinned ones where they may differ; errors are repaired. */
 export class ReadPath {
   /** Reads taken so far. */
   requests = 0;
@@ -31,26 +33,27 @@ export class ReadPath {
   }
 
   tryRead(into: Uint8Array, offset: number): boolean {
-    const { regions, metadata, mirror, writes } = this.parts;
+    const { regions, geometry, metadata, level, writes } = this.parts;
     if (writes.isStopping) return false;
     this.requests++;
-    const first = regions.at(offset);
-    const last = regions.at(offset + into.length - 1);
+    const first = regions.at(geometry.trackedStart(offset, into.length));
+    const last = regions.at(geometry.trackedEnd(offset, into.length) - 1);
     if (metadata.knownZero && regions.everyUnwritten(first, last)) {
       into.fill(0);
       return true;
     }
-    return mirror.tryRead(into, offset, regions.anyPinned(first, last));
+    return level.tryRead(into, offset, regions.anyPinned(first, last));
   }
 
   async read(into: Uint8Array, offset: number): Promise<void> {
-    const { regions, mirror, writes } = this.parts;
+    const { regions, geometry, level, writes } = this.parts;
     writes.refuseIfStopping();
-    const last = regions.at(offset + into.length - 1);
-    const pinned = regions.anyPinned(regions.at(offset), last);
+    const first = regions.at(geometry.trackedStart(offset, into.length));
+    const last = regions.at(geometry.trackedEnd(offset, into.length) - 1);
+    const pinned = regions.anyPinned(first, last);
     let unread: readonly UnreadBlock<Device>[];
     try {
-      unread = await mirror.read(into, offset, pinned);
+      unread = await level.read(into, offset, pinned);
     } catch (error) {
       throw clientError(error);
     }
@@ -58,8 +61,8 @@ export class ReadPath {
   }
 
   async prefetch(offset: number, length: number): Promise<void> {
-    const { mirror, writes } = this.parts;
-    if (!writes.isStopping) await mirror.prefetch(offset, length);
+    const { level, writes } = this.parts;
+    if (!writes.isStopping) await level.prefetch(offset, length);
   }
 
   /** Resolves when the repairs under way have ended. */
@@ -85,9 +88,19 @@ export class ReadPath {
    * is read back. A member that fails here fails.
    */
   private async repair(unread: readonly UnreadBlock<Device>[]): Promise<void> {
-    const { writes, mirror } = this.parts;
+    const { writes, geometry, level } = this.parts;
     for (const { leg, offset, length } of unread) {
-      await writes.change(offset, length, false, () => mirror.repair(leg, offset, length));
+      const held = sharedRange(geometry, offset, length);
+      await writes.change(held.offset, held.length, false, () => level.repair(leg, offset, length));
     }
   }
+}
+
+/** What must not change while a range is made from what else there is: its stripes. */
+function sharedRange(geometry: AnyGeometry, offset: number, length: number) {
+  if (geometry.kind !== "parity") return { offset, length };
+  const { stripeBytes } = geometry;
+  const start = Math.floor(offset / stripeBytes) * stripeBytes;
+  const end = Math.ceil((offset + length) / stripeBytes) * stripeBytes;
+  return { offset: start, length: end - start };
 }

@@ -2,6 +2,7 @@ import type { WriteBitmap } from "../bitmap/bitmap.ts";
 import type { Daemon } from "../bitmap/daemon.ts";
 import type { Regions } from "../bitmap/regions.ts";
 import { levelName } from "../metadata/levels.ts";
+import { layoutName } from "../raid/geometry/layouts.ts";
 import type { ArrayDescription } from "./description.ts";
 import type { Device, Devices } from "./devices.ts";
 import type { Failures } from "./failures.ts";
@@ -29,11 +30,11 @@ export function describeArray(array: ReportedArray): ArrayStatus {
   return {
     name: about.name,
     uuid: about.uuid,
-    level: levelName(about.level) ?? "1",
-    layout: null,
-    chunkSize: about.chunkBytes === 0 ? null : about.chunkBytes,
-    size: about.sizeBytes,
-    raidDisks: about.raidDisks,
+    level: levelName(about.shape.level) ?? "1",
+    layout: layoutName(about.shape.level, about.shape.layout),
+    chunkSize: about.shape.chunkBytes === 0 ? null : about.shape.chunkBytes,
+    size: about.geometry.sizeBytes,
+    raidDisks: about.shape.raidDisks,
     events: metadata.events,
     state: stateOf(array),
     degraded: devices.degraded,

@@ -1,6 +1,7 @@
 import type { WriteBitmap } from "../bitmap/bitmap.ts";
 import { NbdRaidError } from "../errors.ts";
-import type { LegFailure, Mirror } from "../raid/mirror.ts";
+import type { AnyGeometry } from "../raid/geometry/geometry.ts";
+import type { LegFailure, Level } from "../raid/level.ts";
 import { clientError } from "./client-error.ts";
 import type { Device } from "./devices.ts";
 import type { Failures } from "./failures.ts";
@@ -17,7 +18,8 @@ export interface WritePathParts {
   readonly bitmap: WriteBitmap;
   readonly metadata: MetadataWriter;
   readonly failures: Failures;
-  readonly mirror: Mirror<Device>;
+  readonly geometry: AnyGeometry;
+  readonly level: Level<Device>;
   /** Regions need a sync: a write found no space, or no member took it. */
   readonly syncNeeded: () => void;
 }
@@ -57,20 +59,20 @@ export class WritePath {
   }
 
   tryWrite(from: Uint8Array, offset: number, fua: boolean): boolean {
-    const { bitmap, mirror, failures } = this.parts;
-    const first = bitmap.regions.at(offset);
-    const last = bitmap.regions.at(offset + from.length - 1);
+    const { bitmap, level, failures } = this.parts;
+    const first = this.firstRegion(offset, from.length);
+    const last = this.lastRegion(offset, from.length);
     const inline =
-      this.active &&
+      this.isMarked &&
       !this.stopping &&
       !this.parts.readOnly &&
       failures.clear &&
       !this.locks.isBusy(offset, from.length) &&
-      mirror.writesInline(from.length) &&
-      (!fua || mirror.syncsInline);
+      level.writesInline(offset, from.length) &&
+      (!fua || level.syncsInline);
     if (!inline || !bitmap.tryBegin(first, last)) return false;
     this.requests++;
-    const written = mirror.tryWrite(from, offset);
+    const written = level.tryWrite(from, offset);
     this.changes++;
     bitmap.end(first, last);
     return written;
@@ -79,15 +81,16 @@ export class WritePath {
   async write(from: Uint8Array, offset: number, fua: boolean): Promise<void> {
     // A FUA write comes here for its sync; its data may still be written at once.
     if (fua && this.tryWrite(from, offset, false)) return this.flush();
-    await this.change(offset, from.length, fua, () => this.parts.mirror.write(from, offset));
+    await this.change(offset, from.length, fua, () => this.parts.level.write(from, offset));
   }
 
   async trim(offset: number, length: number, fua: boolean): Promise<void> {
-    const { bitmap, mirror } = this.parts;
+    const { bitmap, geometry, level } = this.parts;
     for (const [start, end] of this.writtenParts(offset, length)) {
       await this.change(start, end - start, false, async () => {
-        const failures = await mirror.punch(start, end - start);
-        if (failures.length === 0) bitmap.noteTrimmed(start, end - start);
+        const failures = await level.punch(start, end - start);
+        const whole = wholeTracked(geometry, start, end);
+        if (failures.length === 0) bitmap.noteTrimmed(whole.start, whole.end - whole.start);
         return failures;
       });
     }
@@ -95,9 +98,9 @@ export class WritePath {
   }
 
   zero(offset: number, length: number, allocate: boolean, fua: boolean): Promise<void> {
-    const { mirror } = this.parts;
+    const { level } = this.parts;
     return this.change(offset, length, fua, () =>
-      allocate ? mirror.zero(offset, length) : mirror.punch(offset, length),
+      allocate ? level.zero(offset, length) : level.punch(offset, length),
     );
   }
 
@@ -106,6 +109,23 @@ export class WritePath {
     this.refuse();
     if (!this.isSynced) await this.gate.request();
     await this.parts.failures.settled();
+  }
+
+  /** Runs `work` while no change and no sync touches the range. */
+  async exclusively<T>(offset: number, length: number, work: () => Promise<T>): Promise<T> {
+    const { regions } = this.parts.bitmap;
+    const release = await this.locks.acquire(offset, length);
+    try {
+      const [first, last] = [this.firstRegion(offset, length), this.lastRegion(offset, length)];
+      await regions.enter(first, last);
+      try {
+        return await work();
+      } finally {
+        regions.leave(first, last);
+      }
+    } finally {
+      release();
+    }
   }
 
   /** One change: `operation` does it on the members, while the range is locked and marked. */
@@ -142,8 +162,8 @@ export class WritePath {
   ): Promise<void> {
     const { bitmap } = this.parts;
     await this.activate();
-    const first = bitmap.regions.at(offset);
-    const last = bitmap.regions.at(offset + length - 1);
+    const first = this.firstRegion(offset, length);
+    const last = this.lastRegion(offset, length);
     await bitmap.begin(first, last);
     try {
       this.judge(await operation(), first, last);
@@ -161,15 +181,17 @@ export class WritePath {
     const broken = current.filter(({ error }) => !error.noSpace);
     const survived = broken.length === 0 || this.parts.failures.writesFailed(broken);
     if (survived && noSpace.length === 0) return;
-    this.parts.bitmap.needsSync(first, last);
-    this.parts.syncNeeded();
+    if (this.parts.geometry.redundant) {
+      this.parts.bitmap.needsSync(first, last);
+      this.parts.syncNeeded();
+    }
     throw (noSpace[0] ?? broken[0])!.error;
   }
 
   /** Superblocks say dirty, durably, before the first write; missing members are recorded too. */
   private async activate(): Promise<void> {
     const { failures, metadata } = this.parts;
-    while (!this.active) {
+    while (!this.isMarked) {
       this.activating ??= metadata
         .update(0)
         .then(() => {
@@ -189,11 +211,11 @@ export class WritePath {
     if (!this.parts.metadata.knownZero) return [[offset, offset + length]];
     const parts: [number, number][] = [];
     const end = offset + length;
+    const step = regionSpan(this.parts.geometry, regions.regionBytes);
     let start = offset;
     for (let at = offset; at < end;) {
-      const region = regions.at(at);
-      const next = Math.min(end, (region + 1) * regions.regionBytes);
-      if (regions.everyUnwritten(region, region)) {
+      const next = Math.min(end, (Math.floor(at / step) + 1) * step);
+      if (regions.everyUnwritten(this.firstRegion(at, next - at), this.lastRegion(at, next - at))) {
         if (at > start) parts.push([start, at]);
         start = next;
       }
@@ -201,6 +223,21 @@ export class WritePath {
     }
     if (end > start) parts.push([start, end]);
     return parts;
+  }
+
+  private firstRegion(offset: number, length: number): number {
+    const { bitmap, geometry } = this.parts;
+    return bitmap.regions.at(geometry.trackedStart(offset, length));
+  }
+
+  private lastRegion(offset: number, length: number): number {
+    const { bitmap, geometry } = this.parts;
+    return bitmap.regions.at(geometry.trackedEnd(offset, length) - 1);
+  }
+
+  /** Data may go out: superblocks say so, or there is nothing that a crash could part. */
+  private get isMarked(): boolean {
+    return this.active || !this.parts.geometry.redundant;
   }
 
   // ---- syncs of the members
@@ -216,9 +253,9 @@ export class WritePath {
   }
 
   private async syncMembers(): Promise<void> {
-    const { mirror, failures } = this.parts;
+    const { level, failures } = this.parts;
     const { changes } = this;
-    const failed = await mirror.sync();
+    const failed = await level.sync();
     failures.syncsFailed(failed.filter(({ leg }) => leg.state !== "faulty"));
     if (failures.failed !== null) throw failures.failed;
     this.syncedChanges = changes;
@@ -260,4 +297,19 @@ export class WritePath {
     this.stopping = true;
     if (this.underWay > 0) await new Promise<void>((resolve) => (this.drained = resolve));
   }
+}
+
+/** The tracked bytes that a range of the array covers whole, on every member that has a part. */
+function wholeTracked(geometry: AnyGeometry, start: number, end: number) {
+  if (geometry.kind !== "parity") return { start, end };
+  const { chunkBytes, stripeBytes } = geometry;
+  const first = Math.ceil(start / stripeBytes) * chunkBytes;
+  return { start: first, end: Math.max(first, Math.floor(end / stripeBytes) * chunkBytes) };
+}
+
+/** Bytes of the array that lie in one region, or in the regions of one stripe if those are more. */
+function regionSpan(geometry: AnyGeometry, regionBytes: number): number {
+  if (geometry.kind !== "parity") return regionBytes;
+  const { chunkBytes, stripeBytes } = geometry;
+  return Math.max(1, Math.floor(regionBytes / chunkBytes)) * stripeBytes;
 }

@@ -10,6 +10,8 @@ export interface BitmapHost {
   conditions(): Conditions;
   /** A region became Dirty: the daemon has something to do. */
   dirtied(): void;
+  /** First writes left parity to be built: a resync has something to do. */
+  parityWanted(): void;
 }
 
 /**
@@ -85,11 +87,14 @@ export class WriteBitmap {
     const conditions = this.host.conditions();
     const before = this.regions.apply(region, Action.Startwrite, conditions);
     if (nextState(before, Action.Startwrite, conditions) === before) return;
+    const lazy = conditions.lazyParity && before === State.Unwritten;
+    if (lazy) this.regions.setSuspect(region, true);
     const block = Math.floor(region / REGIONS_PER_BLOCK);
     this.marks?.mark(block);
     // Not while a member is absent or rebuilding: its recovery would copy whatever is infected.
     if (this.marks !== null && !conditions.degraded) this.infect(block, region, conditions);
     this.host.dirtied();
+    if (lazy) this.host.parityWanted();
   }
 
   /**
@@ -111,6 +116,7 @@ export class WriteBitmap {
       if (state === State.Clean && conditions.lazyParity) continue;
       if (state > State.Clean) continue;
       this.regions.apply(region, Action.Startwrite, conditions);
+      if (conditions.lazyParity) this.regions.setSuspect(region, true);
       infected = true;
     }
     if (infected) this.infections++;

@@ -137,6 +137,11 @@ export class Regions {
     Atomics.store(this.suspects, region, suspect ? 1 : 0);
   }
 
+  anySuspectIn(first: number, last: number): boolean {
+    for (let region = first; region <= last; region++) if (this.isSuspect(region)) return true;
+    return false;
+  }
+
   anySuspect(): boolean {
     return this.suspects.includes(1);
   }

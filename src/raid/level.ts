@@ -1,3 +1,4 @@
+import type { Clock } from "../clock.ts";
 import type { Member, MemberError } from "../member/member.ts";
 
 /** A member of an array, as a level uses it. */
@@ -31,7 +32,10 @@ export interface UnreadBlock<L> extends LegFailure<L> {
   readonly length: number;
 }
 
-/** Reads that fail are tried again in blocks of this length, and so are syncs. */
+/**
+ * When a whole read fails, it is tried again block by block, by clients' reads and by syncs alike,
+ * so that both find the same data.
+ */
 export const FALLBACK_BLOCK_BYTES = 4096;
 
 /**
@@ -76,4 +80,15 @@ export interface Level<L extends Leg> {
    * caller holds the range like a write. The failure of `leg`, if it fails at that.
    */
   repair(leg: L, offset: number, length: number): Promise<LegFailure<L>[]>;
+}
+
+/** What a level may ask of the array around it. */
+export interface LevelHost<L extends Leg> {
+  readonly clock: Clock;
+  /** True if members in sync may not fit together somewhere in these tracked bytes. */
+  isSuspect(start: number, end: number): boolean;
+  /** Runs `work` while no change and no sync touches the range of the array. */
+  exclusively<T>(offset: number, length: number, work: () => Promise<T>): Promise<T>;
+  /** A leg could not be read while something else was done; the data came from elsewhere. */
+  readFailed(leg: L, message: string): void;
 }

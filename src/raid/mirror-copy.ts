@@ -1,11 +1,6 @@
 import { type SyncControl, SyncRole } from "../sync/control.ts";
 import type { CopyResult, SyncFailure, SyncSteps } from "../sync/engine.ts";
-
-/**
- * When a whole read fails, sources are tried again block by block. Client reads fall back by the
- * same blocks, so that both find the same data.
- */
-export const FALLBACK_BLOCK_BYTES = 4096;
+import { FALLBACK_BLOCK_BYTES } from "./level.ts";
 
 /** Who gave the data of a range. */
 interface Reading {

@@ -1,33 +1,12 @@
-import { type Member, MemberError } from "../member/member.ts";
-import { FALLBACK_BLOCK_BYTES } from "./mirror-copy.ts";
-
-/** A member of the mirror, as this level uses it. */
-export interface MirrorLeg {
-  readonly member: Member;
-  /** Bytes from the start of the member to its data area. */
-  readonly dataOffset: number;
-  readonly slot: number | null;
-  readonly writeMostly: boolean;
-}
-
-/** The legs as they are now. */
-export interface MirrorLegs<Leg extends MirrorLeg> {
-  /** In slot order: whom reads may ask. */
-  readonly inSync: readonly Leg[];
-  /** In slot order: whom writes go to. */
-  readonly writable: readonly Leg[];
-}
-
-export interface LegFailure<Leg> {
-  readonly leg: Leg;
-  readonly error: MemberError;
-}
-
-/** Blocks that one leg could not read; offsets are bytes of the array. */
-export interface UnreadBlock<Leg> extends LegFailure<Leg> {
-  readonly offset: number;
-  readonly length: number;
-}
+import { MemberError } from "../member/member.ts";
+import {
+  FALLBACK_BLOCK_BYTES,
+  type Leg,
+  type LegFailure,
+  type Legs,
+  type Level,
+  type UnreadBlock,
+} from "./level.ts";
 
 /** Longer copies to several legs are made at once, by a thread each: see docs/benchmarks.md. */
 const INLINE_COPY_BYTES_MAX = 128 * 1024;
@@ -36,17 +15,17 @@ const INLINE_COPY_BYTES_MAX = 128 * 1024;
  * Level 1: every leg holds the array's bytes at the same offsets of its data area. Knows how to
  * read from one and to write to all; what becomes of a leg that fails is the caller's policy.
  */
-export class Mirror<Leg extends MirrorLeg> {
-  private readonly legs: MirrorLegs<Leg>;
+export class Mirror<L extends Leg> implements Level<L> {
+  private readonly legs: Legs<L>;
   /** By slot: where the last read ended, for sequential streams. */
   private readonly tails: number[] = [];
   /** By slot: reads under way in the pool. */
   private readonly busy: number[] = [];
   private turn = 0;
   /** The source of pinned reads: stays so while it is in sync. */
-  private pinned: Leg | null = null;
+  private pinned: L | null = null;
 
-  constructor(legs: MirrorLegs<Leg>) {
+  constructor(legs: Legs<L>) {
     this.legs = legs;
   }
 
@@ -54,7 +33,7 @@ export class Mirror<Leg extends MirrorLeg> {
    * Legs in the order in which pinned reads and syncs ask them: the source first (lowest in-sync
    * slot, not write-mostly if there is another), then the others.
    */
-  sources(): Leg[] {
+  sources(): L[] {
     const { inSync } = this.legs;
     if (this.pinned === null || !inSync.includes(this.pinned)) {
       this.pinned = inSync.find((leg) => !leg.writeMostly) ?? inSync[0] ?? null;
@@ -76,7 +55,7 @@ export class Mirror<Leg extends MirrorLeg> {
    * Fills `into`. Blocks that a leg could not read were read from others and are named, so that
    * they are repaired. Rejects with the last MemberError if some block can be read nowhere.
    */
-  async read(into: Uint8Array, offset: number, pinned: boolean): Promise<UnreadBlock<Leg>[]> {
+  async read(into: Uint8Array, offset: number, pinned: boolean): Promise<UnreadBlock<L>[]> {
     const leg = this.choose(offset, pinned);
     if (leg === undefined) throw new Error("a mirror that runs has a leg in sync");
     const slot = leg.slot ?? 0;
@@ -99,12 +78,8 @@ export class Mirror<Leg extends MirrorLeg> {
    * Block by block, from the leg that was asked where it can. A pinned read asks the sources in
    * their order, as a sync does (copyMirror), so that both find the same data.
    */
-  private async readBlocks(
-    asked: Leg,
-    into: Uint8Array,
-    offset: number,
-  ): Promise<UnreadBlock<Leg>[]> {
-    const unread: UnreadBlock<Leg>[] = [];
+  private async readBlocks(asked: L, into: Uint8Array, offset: number): Promise<UnreadBlock<L>[]> {
+    const unread: UnreadBlock<L>[] = [];
     for (let at = 0; at < into.length;) {
       const toBoundary = FALLBACK_BLOCK_BYTES - ((offset + at) % FALLBACK_BLOCK_BYTES);
       const block = into.subarray(at, Math.min(into.length, at + toBoundary));
@@ -114,12 +89,8 @@ export class Mirror<Leg extends MirrorLeg> {
     return unread;
   }
 
-  private async readBlock(
-    asked: Leg,
-    block: Uint8Array,
-    offset: number,
-  ): Promise<UnreadBlock<Leg>[]> {
-    const unread: UnreadBlock<Leg>[] = [];
+  private async readBlock(asked: L, block: Uint8Array, offset: number): Promise<UnreadBlock<L>[]> {
+    const unread: UnreadBlock<L>[] = [];
     const others = this.sources().filter((leg) => leg !== asked);
     const order = this.legs.inSync.includes(asked) ? [asked, ...others] : others;
     for (const leg of order) {
@@ -139,7 +110,7 @@ export class Mirror<Leg extends MirrorLeg> {
    * Rewrites a range that `leg` could not read, from the first other leg that can, and reads it
    * back. The caller holds the range like a write. The failure of `leg`, if it fails at that.
    */
-  async repair(leg: Leg, offset: number, length: number): Promise<LegFailure<Leg>[]> {
+  async repair(leg: L, offset: number, length: number): Promise<LegFailure<L>[]> {
     if (!this.legs.inSync.includes(leg)) return [];
     if (await this.reads(leg, new Uint8Array(length), offset)) return [];
     const good = new Uint8Array(length);
@@ -157,7 +128,7 @@ export class Mirror<Leg extends MirrorLeg> {
     return [];
   }
 
-  private async reads(leg: Leg, into: Uint8Array, offset: number): Promise<boolean> {
+  private async reads(leg: L, into: Uint8Array, offset: number): Promise<boolean> {
     try {
       await leg.member.read(into, leg.dataOffset + offset);
       return true;
@@ -168,7 +139,7 @@ export class Mirror<Leg extends MirrorLeg> {
   }
 
   /** True if writing this much to one leg after the other is the quick way, and cannot block. */
-  writesInline(length: number): boolean {
+  writesInline(_offset: number, length: number): boolean {
     if (length > INLINE_COPY_BYTES_MAX && this.legs.writable.length > 1) return false;
     for (const leg of this.legs.writable) if (!leg.member.writesInline(length)) return false;
     return true;
@@ -189,19 +160,19 @@ export class Mirror<Leg extends MirrorLeg> {
   }
 
   /** Writes to every leg at once; the legs that failed. */
-  write(from: Uint8Array, offset: number): Promise<LegFailure<Leg>[]> {
+  write(from: Uint8Array, offset: number): Promise<LegFailure<L>[]> {
     return this.onEach((leg) => leg.member.write(from, leg.dataOffset + offset));
   }
 
-  punch(offset: number, length: number): Promise<LegFailure<Leg>[]> {
+  punch(offset: number, length: number): Promise<LegFailure<L>[]> {
     return this.onEach((leg) => leg.member.punch(leg.dataOffset + offset, length));
   }
 
-  zero(offset: number, length: number): Promise<LegFailure<Leg>[]> {
+  zero(offset: number, length: number): Promise<LegFailure<L>[]> {
     return this.onEach((leg) => leg.member.zero(leg.dataOffset + offset, length));
   }
 
-  sync(): Promise<LegFailure<Leg>[]> {
+  sync(): Promise<LegFailure<L>[]> {
     return this.onEach((leg) => leg.member.sync());
   }
 
@@ -210,10 +181,10 @@ export class Mirror<Leg extends MirrorLeg> {
     await leg?.member.prefetch(leg.dataOffset + offset, length);
   }
 
-  private async onEach(operation: (leg: Leg) => Promise<void>): Promise<LegFailure<Leg>[]> {
+  private async onEach(operation: (leg: L) => Promise<void>): Promise<LegFailure<L>[]> {
     const legs = this.legs.writable;
     const results = await Promise.allSettled(legs.map(operation));
-    const failures: LegFailure<Leg>[] = [];
+    const failures: LegFailure<L>[] = [];
     for (const [index, result] of results.entries()) {
       if (result.status === "fulfilled") continue;
       const error: unknown = result.reason;
@@ -224,11 +195,11 @@ export class Mirror<Leg extends MirrorLeg> {
   }
 
   /** A stream stays on its leg; other reads go to the least busy, in turn; write-mostly last. */
-  private choose(offset: number, pinned: boolean): Leg | undefined {
+  private choose(offset: number, pinned: boolean): L | undefined {
     const { inSync } = this.legs;
     if (inSync.length === 1) return inSync[0];
     if (pinned) return this.sources()[0];
-    let best: Leg | undefined;
+    let best: L | undefined;
     let bestLoad = Infinity;
     for (let index = 0; index < inSync.length; index++) {
       const leg = inSync[(this.turn + index) % inSync.length]!;
@@ -243,12 +214,12 @@ export class Mirror<Leg extends MirrorLeg> {
   }
 
   /** A read went to `leg`: its stream may go on there, and the next scattered read elsewhere. */
-  private turnTo(leg: Leg, end: number): void {
+  private turnTo(leg: L, end: number): void {
     this.tails[leg.slot ?? 0] = end;
     this.turn++;
   }
 }
 
-function byWriteMostly(a: MirrorLeg, b: MirrorLeg): number {
+function byWriteMostly(a: Leg, b: Leg): number {
   return Number(a.writeMostly) - Number(b.writeMostly);
 }

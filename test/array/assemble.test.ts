@@ -198,6 +198,8 @@ describe("starts", () => {
 
 const corrupt = new NbdRaidError("bitmap-corrupt", "/images/1: the bitmap is damaged");
 
+const RAID5 = { level: 5, layout: 2, chunksizeSectors: 8 };
+
 const REFUSED: (Omit<Case, "uses"> & { readonly code: string; readonly says: RegExp })[] = [
   {
     name: "two copies of one member",
@@ -228,15 +230,35 @@ const REFUSED: (Omit<Case, "uses"> & { readonly code: string; readonly says: Reg
     says: /split brain/,
   },
   {
-    name: "a level that is not served",
+    name: "a level without its chunks",
     found: [member(0, [0, 1], { level: 5 }), member(1, [0, 1], { level: 5 })],
-    code: "not-supported",
-    says: /level 5/,
+    code: "superblock-unsupported",
+    says: /chunk/,
+  },
+  {
+    name: "a raid5 that lacks two members",
+    found: [member(0, [0, 1, 2], { ...RAID5, raidDisks: 3 })],
+    code: "array-incomplete",
+    says: /only 1 in sync are here, of 3/,
+  },
+  {
+    name: "a raid0 that lacks one",
+    found: [member(0, [0, 1], { ...RAID5, level: 0, layout: 1 })],
+    code: "array-incomplete",
+    says: /only 1 in sync are here, of 2/,
+  },
+  {
+    name: "a raid5 that is dirty and degraded",
+    found: [0, 1].map((slot) =>
+      member(slot, [0, 1, F], { ...RAID5, raidDisks: 3, resyncOffsetSectors: 0 }),
+    ),
+    code: "dirty-degraded",
+    says: /write hole/,
   },
   {
     name: "a level that md alone knows",
     found: [member(0, [0, 1], { level: -4 })],
-    code: "not-supported",
+    code: "superblock-unsupported",
     says: /level -4/,
   },
   {
@@ -260,6 +282,15 @@ const REFUSED: (Omit<Case, "uses"> & { readonly code: string; readonly says: Reg
 ];
 
 describe("is refused", () => {
+  test("unless forced, where parity may not match; not where it was stopped clean", () => {
+    const degraded = (resyncOffsetSectors: number | "clean") =>
+      [0, 1].map((slot) =>
+        member(slot, [0, 1, F], { ...RAID5, raidDisks: 3, resyncOffsetSectors }),
+      );
+    expect(planAssembly(degraded(0), { force: true }).refusal).toBeNull();
+    expect(planAssembly(degraded("clean")).refusal).toBeNull();
+  });
+
   test.each(REFUSED)("$name", ({ found, code, says }) => {
     for (const order of [found, [...found].reverse()]) {
       const { refusal } = planAssembly(order);

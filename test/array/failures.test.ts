@@ -5,7 +5,7 @@ import { Failures } from "../../src/array/failures.ts";
 import { NbdRaidError } from "../../src/errors.ts";
 import { ROLE_SPARE } from "../../src/metadata/superblock.ts";
 import { deferred, FakeClock, isSettled } from "../bitmap/fake-clock.ts";
-import { FakeDevices, memberError } from "./fake-devices.ts";
+import { DESCRIPTION, FakeDevices, memberError } from "./fake-devices.ts";
 
 /** The policy over a mirror of two and a spare, with a host whose superblocks are one set. */
 const HOUR_MS = 3_600_000;
@@ -25,6 +25,7 @@ function make({ readOnly = false } = {}): Failures {
   return new Failures({
     name: "data",
     devices: fake.devices,
+    geometry: DESCRIPTION.geometry,
     logger: pino({ level: "silent" }),
     clock,
     readOnly,

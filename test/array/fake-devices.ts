@@ -1,5 +1,7 @@
 import type { ArrayDescription } from "../../src/array/description.ts";
 import { type Device, Devices } from "../../src/array/devices.ts";
+import type { ArrayShape } from "../../src/raid/geometry/geometry.ts";
+import { geometryOf } from "../../src/raid/geometry/of.ts";
 import { type Member, MemberError } from "../../src/member/member.ts";
 import { emptySuperblock, ROLE_SPARE, type Superblock } from "../../src/metadata/superblock.ts";
 
@@ -14,15 +16,20 @@ export const MEMBER_BYTES = 4 * 1024 * 1024;
 export const DATA_OFFSET_BYTES = 1024 * 1024;
 export const COMPONENT_BYTES = MEMBER_BYTES - DATA_OFFSET_BYTES;
 
-export const DESCRIPTION: ArrayDescription = {
-  name: "data",
-  uuid: "11111111:22222222:33333333:44444444",
+const SHAPE: ArrayShape = {
   level: 1,
   layout: 0,
   chunkBytes: 0,
   raidDisks: 2,
   componentBytes: COMPONENT_BYTES,
-  sizeBytes: COMPONENT_BYTES,
+  dataBytes: [COMPONENT_BYTES, COMPONENT_BYTES],
+};
+
+export const DESCRIPTION: ArrayDescription = {
+  name: "data",
+  uuid: "11111111:22222222:33333333:44444444",
+  shape: SHAPE,
+  geometry: geometryOf(SHAPE),
   ctime: { seconds: 1_700_000_000, microseconds: 1 },
   bitmap: "lockless",
   regionBytes: 64 * 1024,
@@ -37,7 +44,7 @@ export function superblockOf(devNumber: number, roles: readonly number[]): Super
     setName: DESCRIPTION.name,
     ctime: DESCRIPTION.ctime,
     level: 1,
-    raidDisks: DESCRIPTION.raidDisks,
+    raidDisks: SHAPE.raidDisks,
     sizeSectors: COMPONENT_BYTES / 512,
     dataOffsetSectors: DATA_OFFSET_BYTES / 512,
     dataSizeSectors: COMPONENT_BYTES / 512,
@@ -59,7 +66,7 @@ export class FakeDevices {
 
   /** `roles` by device number: a slot, or ROLE_SPARE. */
   constructor(roles: readonly number[]) {
-    this.devices = new Devices(DESCRIPTION.raidDisks);
+    this.devices = new Devices(SHAPE.raidDisks);
     for (const [number, role] of roles.entries()) {
       const device = this.device(number, role, superblockOf(number, roles));
       if (device.slot === null) this.devices.others.push(device);
@@ -111,9 +118,13 @@ export class FakeDevices {
       },
       tryRead: unused,
       read: unused,
+      tryReadv: unused,
+      readv: unused,
       writesInline: unused,
       tryWrite: unused,
       write: unused,
+      tryWritev: unused,
+      writev: unused,
       sync: unused,
       punch: unused,
       zero: unused,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { FALLBACK_BLOCK_BYTES } from "../../src/raid/mirror-copy.ts";
+import { FALLBACK_BLOCK_BYTES } from "../../src/raid/level.ts";
 import { contents } from "../sim/disks.ts";
 import type { Machine } from "../sim/machine.ts";
 import { changesData } from "../sim/order.ts";

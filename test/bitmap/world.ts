@@ -25,6 +25,7 @@ export class BitmapWorld implements BitmapStore {
     this.bitmap = new WriteBitmap(this.regions, {
       store: persistent ? this : null,
       conditions: () => this.conditions,
+      parityWanted: () => undefined,
       dirtied: () => {
         this.dirtied++;
         this.onDirtied();

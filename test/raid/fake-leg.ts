@@ -1,13 +1,12 @@
 import { type Member, MemberError } from "../../src/member/member.ts";
-import type { MirrorLeg } from "../../src/raid/mirror.ts";
-import { FALLBACK_BLOCK_BYTES } from "../../src/raid/mirror-copy.ts";
+import { FALLBACK_BLOCK_BYTES, type Leg } from "../../src/raid/level.ts";
 
 export const BLOCK = FALLBACK_BLOCK_BYTES;
 const DATA_OFFSET = 1024 * 1024;
 const DATA_BYTES = 64 * BLOCK;
 
 /** A member in memory that logs what it is asked; slot n holds bytes of value n. */
-export class FakeLeg implements MirrorLeg {
+export class FakeLeg implements Leg {
   readonly dataOffset = DATA_OFFSET;
   readonly slot: number;
   writeMostly = false;
@@ -55,6 +54,11 @@ export class FakeLeg implements MirrorLeg {
         }
         this.fill(into, at);
       },
+      tryReadv: (into, at) =>
+        scattered(into, at, (buffer, from) => this.member.tryRead(buffer, from)).every(Boolean),
+      readv: async (into, at) => {
+        await Promise.all(scattered(into, at, (buffer, from) => this.member.read(buffer, from)));
+      },
       writesInline: () => this.inline,
       tryWrite: (from, at) => {
         this.log.push(`tryWrite ${at - DATA_OFFSET}`);
@@ -65,6 +69,11 @@ export class FakeLeg implements MirrorLeg {
         await change("write", at, from.length);
         this.bytes.set(from, at - DATA_OFFSET);
         if (this.heals) this.badBlocks.delete(Math.floor((at - DATA_OFFSET) / BLOCK));
+      },
+      tryWritev: (from, at) =>
+        scattered(from, at, (buffer, to) => this.member.tryWrite(buffer, to)).every(Boolean),
+      writev: async (from, at) => {
+        await Promise.all(scattered(from, at, (buffer, to) => this.member.write(buffer, to)));
       },
       writeDurable: (from, at) => change("writeDurable", at, from.length),
       sync: () => change("sync", DATA_OFFSET, 0),
@@ -83,4 +92,18 @@ export class FakeLeg implements MirrorLeg {
   private error(operation: string): MemberError {
     return new MemberError(this.member.path, operation, new Error("broken"));
   }
+}
+
+/** A vector as calls of its buffers. */
+function scattered<T>(
+  buffers: readonly Uint8Array[],
+  at: number,
+  call: (buffer: Uint8Array, at: number) => T,
+): T[] {
+  let next = at;
+  return buffers.map((buffer) => {
+    const result = call(buffer, next);
+    next += buffer.length;
+    return result;
+  });
 }

@@ -20,6 +20,8 @@ beforeEach(() => {
     get writable() {
       return writable;
     },
+    inSyncAt: (slot) => inSync.find((leg) => leg.slot === slot) ?? null,
+    writableAt: (slot) => writable.find((leg) => leg.slot === slot) ?? null,
   });
 });
 
@@ -264,11 +266,11 @@ describe("writes", () => {
   });
 
   test("happen at once only if that blocks on no leg", () => {
-    expect(mirror.writesInline(BLOCK)).toBe(true);
+    expect(mirror.writesInline(0, BLOCK)).toBe(true);
     legs[2]!.inline = false;
-    expect(mirror.writesInline(BLOCK)).toBe(false);
+    expect(mirror.writesInline(0, BLOCK)).toBe(false);
     writable = [legs[0]!, legs[1]!];
-    expect(mirror.writesInline(BLOCK)).toBe(true);
+    expect(mirror.writesInline(0, BLOCK)).toBe(true);
   });
 
   test("at once tell if a leg failed", () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { copyMirror, FALLBACK_BLOCK_BYTES } from "../../src/raid/mirror-copy.ts";
+import { FALLBACK_BLOCK_BYTES } from "../../src/raid/level.ts";
+import { copyMirror } from "../../src/raid/mirror-copy.ts";
 import { SyncControl, SyncRole } from "../../src/sync/control.ts";
 import type { CopyResult, SyncCommand, SyncFailure } from "../../src/sync/engine.ts";
 

@@ -4,6 +4,7 @@ import { renderTable } from "./table.ts";
 const VERDICTS: Record<AssemblyReport["verdict"], string> = {
   start: "would start",
   "needs --run": "would start only with --run",
+  "needs --force": "would start only with --force",
   refused: "would not start",
 };
 
