@@ -1,8 +1,11 @@
 /** The socket below a session: reads into its buffers, writes its replies, times it out. */
 import net from "node:net";
 import type { Logger } from "pino";
+import { assert } from "../errors.ts";
 import type { Limits } from "./limits.ts";
 import { Session, type SessionContext } from "./session.ts";
+import type { TlsMode } from "./starttls.ts";
+import { sendInSlices, type TlsEndpoint } from "./tls.ts";
 
 /** Timers are handed in. */
 export interface Timers {
@@ -19,6 +22,8 @@ export interface ConnectionContext {
   readonly logger: Logger;
   /** Called with the descriptor of each Unix socket, to enlarge its buffers. */
   readonly tuneSocket: (fd: number) => void;
+  /** Null: no client gets TLS. */
+  readonly tls: TlsEndpoint | null;
 }
 
 /** As `connections` of the status document. */
@@ -44,13 +49,18 @@ export class Connection {
   /** Resolves when the socket is closed and the device has finished what was asked of it. */
   readonly done: Promise<void>;
   readonly peer: string;
-  readonly #socket: net.Socket;
+  /** What the client is heard and answered by: what it connected to, later TLS on top of that. */
+  #socket: net.Socket;
+  #secured = false;
   readonly #session: Session;
   readonly #context: ConnectionContext;
   #timer: NodeJS.Timeout;
+  readonly #onInputEnd = () => this.#session.inputEnded();
+  readonly #onError = (error: Error) =>
+    this.#context.logger.debug({ peer: this.peer, err: error }, "connection lost");
 
   /** Takes over the handle of `accepted`, which must be paused. */
-  constructor(accepted: net.Socket, context: ConnectionContext) {
+  constructor(accepted: net.Socket, tlsMode: TlsMode, context: ConnectionContext) {
     this.#context = context;
     const { localAddress, remoteAddress, remotePort } = accepted;
     const isTcp = localAddress !== undefined;
@@ -61,6 +71,7 @@ export class Connection {
       exports: context.exports,
       pool: context.pool,
       limits: context.limits,
+      tlsMode,
       onDeviceError: context.onDeviceError,
       onNegotiated: () => context.timers.clearTimeout(this.#timer),
       onDone,
@@ -81,7 +92,7 @@ export class Connection {
     return {
       export: exported.name,
       peer: this.peer,
-      tls: false,
+      tls: this.#secured,
       inFlight,
       readBytes,
       writtenBytes,
@@ -112,10 +123,7 @@ export class Connection {
       },
     };
     const socket = new net.Socket(options);
-    socket.on("end", () => session.inputEnded());
-    socket.on("error", (error) =>
-      this.#context.logger.debug({ peer: this.peer, err: error }, "connection lost"),
-    );
+    socket.on("end", this.#onInputEnd).on("error", this.#onError);
     socket.on("close", () => {
       this.#context.timers.clearTimeout(this.#timer);
       session.closed();
@@ -128,11 +136,43 @@ export class Connection {
       send: (chunks: readonly Uint8Array[], sent: () => void) => this.#send(chunks, sent),
       pause: () => void this.#socket.pause(),
       resume: () => void this.#socket.resume(),
+      startTls: () => this.#startTls(),
       end: (reason: string) => this.#part(reason),
     };
   }
 
+  /** The socket below goes on to be closed with the client, and is not read any more. */
+  #startTls(): void {
+    const { tls, logger } = this.#context;
+    assert(tls !== null, "a client is promised TLS only where there is any");
+    const raw = this.#socket.off("end", this.#onInputEnd);
+    tls.secure(raw, {
+      onSecured: (socket) => {
+        logger.debug(
+          { peer: this.peer, protocol: socket.getProtocol(), cipher: socket.getCipher().name },
+          "TLS stands",
+        );
+        socket.on("end", this.#onInputEnd).on("error", this.#onError);
+        this.#socket = socket;
+        this.#secured = true;
+        this.#session.secured();
+        socket.on("data", (bytes: Buffer) => this.#deliver(bytes));
+      },
+      onFailed: (reason) => logger.debug({ peer: this.peer, reason }, "TLS handshake failed"),
+    });
+  }
+
+  #deliver(bytes: Buffer): void {
+    for (let start = 0; start < bytes.length;) {
+      const landing = this.#session.landing();
+      const taken = bytes.copy(landing, 0, start);
+      this.#session.received(taken);
+      start += taken;
+    }
+  }
+
   #send(chunks: readonly Uint8Array[], sent: () => void): void {
+    if (this.#secured) return sendInSlices(this.#socket, chunks, sent);
     const last = chunks.length - 1;
     if (last > 0) this.#socket.cork();
     chunks.forEach((chunk, index) => this.#socket.write(chunk, index === last ? sent : undefined));

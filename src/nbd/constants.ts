@@ -19,7 +19,7 @@ export const DEFAULT_PORT = 10809;
 /** The server's handshake flags; the client's mirror them bit for bit. */
 export const HandshakeFlag = { FIXED_NEWSTYLE: 1 << 0, NO_ZEROES: 1 << 1 } as const;
 
-export const Option = { EXPORT_NAME: 1, ABORT: 2, LIST: 3, INFO: 6, GO: 7 } as const;
+export const Option = { EXPORT_NAME: 1, ABORT: 2, LIST: 3, STARTTLS: 5, INFO: 6, GO: 7 } as const;
 
 const ERROR = 2 ** 31;
 export const OptionReply = {
@@ -27,7 +27,9 @@ export const OptionReply = {
   SERVER: 2,
   INFO: 3,
   ERR_UNSUP: ERROR + 1,
+  ERR_POLICY: ERROR + 2,
   ERR_INVALID: ERROR + 3,
+  ERR_TLS_REQD: ERROR + 5,
   ERR_UNKNOWN: ERROR + 6,
 } as const;
 

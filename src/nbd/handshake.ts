@@ -8,9 +8,14 @@ import { CLIENT_FLAGS_BYTES, HandshakeFlag, Option, OPTION_HEADER_BYTES } from "
 import { OPTION_DATA_BYTES_MAX, OPTION_SKIP_BYTES_MAX, OPTIONS_MAX } from "./limits.ts";
 import { OPTION_HANDLERS, UNSUPPORTED, type Answer } from "./options.ts";
 import type { ReceiveBuffer } from "./receive-buffer.ts";
+import { tlsAnswer, type TlsState } from "./starttls.ts";
 
-/** How a handshake ended: with an export, or with a reason to close the connection. */
-export type Outcome = { readonly chosen: Export } | { readonly close: string };
+/**
+ * How a handshake ended: with an export, with TLS (behind which another one goes on, see
+ * {@link Handshake.secured}), or with a reason to close the connection.
+ */
+export type Outcome =
+  { readonly chosen: Export } | { readonly startTls: true } | { readonly close: string };
 
 const EXPORT_NAME_ZEROES = 124;
 const KNOWN_FLAGS = HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES;
@@ -18,15 +23,30 @@ const KNOWN_FLAGS = HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES;
 export class Handshake {
   readonly #exports: readonly Export[];
   readonly #put: (bytes: Uint8Array) => void;
+  readonly #tls: TlsState;
   #clientFlags: number | null = null;
   #options = 0;
   #outcome: Outcome | null = null;
 
-  /** Puts the greeting at once. */
-  constructor(exports: readonly Export[], put: (bytes: Uint8Array) => void) {
+  constructor(exports: readonly Export[], tls: TlsState, put: (bytes: Uint8Array) => void) {
     this.#exports = exports;
+    this.#tls = tls;
     this.#put = put;
-    put(encodeGreeting());
+  }
+
+  /** The first thing a client hears. */
+  greet(): void {
+    this.#put(encodeGreeting());
+  }
+
+  /**
+   * The handshake that goes on behind TLS: a new one, so that nothing negotiated before it can
+   * count. The flags are kept, for no client can send them again. They are not greeted again.
+   */
+  secured(): Handshake {
+    const after = new Handshake(this.#exports, { ...this.#tls, secured: true }, this.#put);
+    after.#clientFlags = this.#clientFlags;
+    return after;
   }
 
   /** Null while it goes on. */
@@ -62,15 +82,17 @@ export class Handshake {
     if (kept && !arrived(input, total)) return false;
     if (++this.#options > OPTIONS_MAX) return this.#close("too many options");
     const data = kept ? dataOf(input, total) : null;
-    this.#answer(option, handler === undefined ? UNSUPPORTED : handler(data, this.#exports));
+    const answer = tlsAnswer(option, length, this.#tls) ?? handler?.(data, this.#exports);
+    this.#answer(option, answer ?? UNSUPPORTED);
     input.skip(total);
     return true;
   }
 
-  #answer(option: number, { replies, chosen, close }: Answer): void {
+  #answer(option: number, { replies, chosen, startTls, close }: Answer): void {
     for (const { type, data } of replies) this.#put(encodeOptionReply(option, type, data));
     if (chosen !== undefined && option === Option.EXPORT_NAME) this.#putExport(chosen);
     if (chosen !== undefined) this.#outcome = { chosen };
+    if (startTls !== undefined) this.#outcome = { startTls };
     if (close !== undefined) this.#outcome = { close };
   }
 

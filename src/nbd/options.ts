@@ -19,6 +19,8 @@ export interface Answer {
   readonly replies: readonly OptionReplyMessage[];
   /** Transmission of this export begins. */
   readonly chosen?: Export;
+  /** TLS begins once the replies have left, and what was negotiated before it is forgotten. */
+  readonly startTls?: true;
   /** The connection ends, for the reason given. */
   readonly close?: string;
 }
@@ -27,7 +29,7 @@ export interface Answer {
 export type OptionHandler = (data: Buffer | null, exports: readonly Export[]) => Answer;
 
 const NOTHING = new Uint8Array(0);
-const ACK: OptionReplyMessage = { type: OptionReply.ACK, data: NOTHING };
+export const ACK: OptionReplyMessage = { type: OptionReply.ACK, data: NOTHING };
 /** Names in error texts are cut, so that texts stay far below the limit of strings. */
 const SHOWN_NAME_LENGTH_MAX = 64;
 
@@ -104,6 +106,6 @@ function unknownExport(name: string): string {
   return `there is no export named "${name.slice(0, SHOWN_NAME_LENGTH_MAX)}"`;
 }
 
-function refuse(type: number, text: string): Answer {
+export function refuse(type: number, text: string): Answer {
   return { replies: [{ type, data: Buffer.from(text) }] };
 }

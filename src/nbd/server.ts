@@ -12,6 +12,8 @@ import {
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
 import { listenAt, listenDescriptor, type Listener, type ListenerEvents } from "./listener.ts";
 import { SlabPool } from "./slab.ts";
+import type { TlsMode } from "./starttls.ts";
+import type { TlsEndpoint } from "./tls.ts";
 import { formatUri, parseUri } from "./uri.ts";
 
 export interface NbdServerOptions {
@@ -22,6 +24,10 @@ export interface NbdServerOptions {
   readonly timers?: Timers;
   /** Called with the descriptor of each Unix socket accepted, to enlarge its buffers. */
   readonly tuneSocket?: (fd: number) => void;
+  /** Without: no client gets TLS. */
+  readonly tls?: TlsEndpoint;
+  /** Every listener requires TLS, not only those at `nbds` URIs. */
+  readonly tlsRequired?: boolean;
 }
 
 const SYSTEM_TIMERS: Timers = { setTimeout, clearTimeout };
@@ -31,42 +37,45 @@ export class NbdServer {
   readonly #listeners: Listener[] = [];
   readonly #connections = new Set<Connection>();
   readonly #reported = new Set<string>();
-  readonly #listenerEvents: ListenerEvents = {
-    onAccept: (accepted) => this.#accept(accepted),
-    onError: (error) => this.#warnOnce("accept", { err: error }, "cannot accept connections"),
-  };
+  readonly #tlsRequired: boolean;
   #closing: Promise<void> | null = null;
   /** Connections that wait for their server to be ready; null: none has to. */
-  #held: net.Socket[] | null = null;
+  #held: (() => void)[] | null = null;
 
   constructor(options: NbdServerOptions) {
     const { exports, logger, limits, timers = SYSTEM_TIMERS, tuneSocket = () => {} } = options;
+    const { tls = null, tlsRequired = false } = options;
+    this.#tlsRequired = tlsRequired;
     this.#context = {
       exports,
       logger,
       limits: { ...DEFAULT_LIMITS, ...limits },
       timers,
       tuneSocket,
+      tls,
       pool: new SlabPool(),
       onDeviceError: (...details) => this.#reportDeviceError(...details),
     };
   }
 
   /**
-   * Listens on `nbd://HOST:PORT` or `nbd+unix:///?socket=PATH`; returns the URI as it became (port
-   * 0 is a number now). Throws "address-in-use" or "address-invalid".
+   * Listens on `nbd://HOST:PORT` or `nbd+unix:///?socket=PATH`, or `nbds` either way if its clients
+   * must use TLS; returns the URI as it became (port 0 is a number now, and `nbds` says that TLS is
+   * required here). Throws "address-in-use", "address-invalid" or, without TLS, "usage".
    */
   async listen(uri: string): Promise<string> {
-    const { address, exportName } = parseUri(uri);
+    const { address, exportName, tls } = parseUri(uri);
     if (exportName !== "") {
       throw new NbdRaidError("address-invalid", `a listener serves every export: ${uri}`);
     }
-    return this.#add(await listenAt(address, this.#listenerEvents));
+    const mode = this.#tlsMode(tls, uri);
+    return this.#add(await listenAt(address, this.#listenerEvents(mode)), mode);
   }
 
   /** Takes over a listening socket (see `inheritedDescriptors`); returns its URI. */
   async listenFd(fd: number): Promise<string> {
-    return this.#add(await listenDescriptor(fd, this.#listenerEvents));
+    const mode = this.#tlsMode(false, `descriptor ${fd}`);
+    return this.#add(await listenDescriptor(fd, this.#listenerEvents(mode)), mode);
   }
 
   /**
@@ -78,7 +87,7 @@ export class NbdServer {
     return () => {
       const held = this.#held ?? [];
       this.#held = null;
-      for (const accepted of held) this.#accept(accepted);
+      for (const admit of held) admit();
     };
   }
 
@@ -99,7 +108,8 @@ export class NbdServer {
   async #close(): Promise<void> {
     const { timers, limits } = this.#context;
     for (const listener of this.#listeners) listener.close();
-    for (const accepted of this.#held ?? []) accepted.destroy();
+    for (const admit of this.#held ?? []) admit(); // and closes it at once
+    this.#held = null;
     const connections = [...this.#connections];
     for (const connection of connections) connection.shutDown();
     const timer = timers.setTimeout(() => {
@@ -109,20 +119,33 @@ export class NbdServer {
     timers.clearTimeout(timer);
   }
 
-  #add(listener: Listener): string {
-    this.#listeners.push(listener);
-    return formatUri(listener.address);
+  #tlsMode(required: boolean, listener: string): TlsMode {
+    if (!required && !this.#tlsRequired) return this.#context.tls === null ? "off" : "optional";
+    if (this.#context.tls !== null) return "required";
+    throw new NbdRaidError("usage", `TLS at ${listener} needs certificates or keys`);
   }
 
-  #accept(accepted: net.Socket): void {
+  #listenerEvents(mode: TlsMode): ListenerEvents {
+    return {
+      onAccept: (accepted) => this.#accept(accepted, mode),
+      onError: (error) => this.#warnOnce("accept", { err: error }, "cannot accept connections"),
+    };
+  }
+
+  #add(listener: Listener, mode: TlsMode): string {
+    this.#listeners.push(listener);
+    return formatUri(listener.address, "", mode === "required");
+  }
+
+  #accept(accepted: net.Socket, mode: TlsMode): void {
     const { limits, logger } = this.#context;
     if (this.#closing !== null) return void accepted.destroy();
-    if (this.#held !== null) return void this.#held.push(accepted);
+    if (this.#held !== null) return void this.#held.push(() => this.#accept(accepted, mode));
     if (this.#connections.size >= limits.connections) {
       accepted.destroy();
       return this.#warnOnce("connections", { limit: limits.connections }, "too many connections");
     }
-    const connection = new Connection(accepted, this.#context);
+    const connection = new Connection(accepted, mode, this.#context);
     logger.debug({ peer: connection.peer }, "connection accepted");
     this.#connections.add(connection);
     void connection.done.then(() => this.#connections.delete(connection));

@@ -3,12 +3,14 @@
  * and {@link Session.received}, replies leave by the transport. The phases parse; this decides
  * when to parse, when to stop reading, and when to part.
  */
+import { assert } from "../errors.ts";
 import type { Export } from "./block-device.ts";
 import { Handshake } from "./handshake.ts";
 import type { Limits } from "./limits.ts";
 import { ReceiveBuffer } from "./receive-buffer.ts";
 import { ReplyQueue, type Send } from "./reply-queue.ts";
 import { SlabAccount, type SlabPool } from "./slab.ts";
+import type { TlsMode } from "./starttls.ts";
 import { Transmission, type TransmissionContext } from "./transmission.ts";
 
 /** What a session needs of the socket below it. */
@@ -17,6 +19,11 @@ export interface Transport {
   /** Deliver nothing until `resume`; bytes already on their way may still come. */
   pause(): void;
   resume(): void;
+  /**
+   * From the next byte on, both ways, the client is behind TLS: {@link Session.secured} is called
+   * when that stands. Nothing is received or sent until then.
+   */
+  startTls(): void;
   /** Everything was sent: say goodbye. `reason` is for the log. */
   end(reason: string): void;
 }
@@ -25,6 +32,7 @@ export interface SessionContext {
   readonly exports: readonly Export[];
   readonly pool: SlabPool;
   readonly limits: Limits;
+  readonly tlsMode: TlsMode;
   readonly onDeviceError: TransmissionContext["onDeviceError"];
   /** An export was chosen. */
   readonly onNegotiated: () => void;
@@ -49,6 +57,8 @@ export class Session {
   #paused = false;
   #closed = false;
   #turnPending = false;
+  /** The client was promised TLS, and has it not yet. */
+  #securing = false;
 
   constructor(transport: Transport, context: SessionContext) {
     this.#context = context;
@@ -57,12 +67,23 @@ export class Session {
     this.#input = new ReceiveBuffer(this.#account, HANDSHAKE_SLAB_BYTES);
     const send: Send = (chunks, sent) => transport.send(chunks, sent);
     this.#replies = new ReplyQueue(this.#account, send, () => this.#advance());
-    this.#phase = new Handshake(context.exports, (bytes) => this.#replies.put(bytes));
+    const tls = { mode: context.tlsMode, secured: false };
+    const handshake = new Handshake(context.exports, tls, (bytes) => this.#replies.put(bytes));
+    handshake.greet();
+    this.#phase = handshake;
   }
 
   /** Greets the client. */
   start(): void {
     this.#replies.flush();
+  }
+
+  /** TLS stands: what was negotiated so far is forgotten, and the rest is negotiated behind it. */
+  secured(): void {
+    assert(this.#phase instanceof Handshake, "TLS is a matter of the handshake");
+    this.#phase = this.#phase.secured();
+    this.#securing = false;
+    this.#advance();
   }
 
   /** Null while the client negotiates. */
@@ -140,6 +161,7 @@ export class Session {
     const { outcome } = handshake;
     if (outcome === null) return;
     if ("close" in outcome) return this.#end(outcome.close);
+    if ("startTls" in outcome) return this.#startTls();
     this.#input.resize(TRANSMISSION_SLAB_BYTES);
     this.#phase = new Transmission(outcome.chosen, {
       account: this.#account,
@@ -149,6 +171,17 @@ export class Session {
       onDeviceError: this.#context.onDeviceError,
     });
     this.#context.onNegotiated();
+  }
+
+  /**
+   * A client waits for the answer to STARTTLS. Whatever came right behind it was put there by
+   * somebody in between (CVE-2021-3716), and may not even be dropped silently: it ends here.
+   */
+  #startTls(): void {
+    if (this.#input.availableBytes > 0) return this.#end("plain text behind STARTTLS");
+    if (this.#securing || !this.#replies.idle) return;
+    this.#securing = true;
+    this.#transport.startTls();
   }
 
   /** Replies that become ready in one turn of the event loop leave together. */
@@ -171,6 +204,7 @@ export class Session {
 
   /** Stops reading at a limit, and goes on after. */
   #control(): void {
+    if (this.#securing) return;
     const pause = this.#ending === null && this.#stalled;
     if (pause === this.#paused) return;
     this.#paused = pause;

@@ -1,4 +1,7 @@
-/** NBD URIs (the NBD project's doc/uri.md): nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH. */
+/**
+ * NBD URIs (the NBD project's doc/uri.md): nbd://HOST:PORT/EXPORT, nbd+unix:///EXPORT?socket=PATH,
+ * and the same with nbds for TLS.
+ */
 import path from "node:path";
 import { NbdRaidError } from "../errors.ts";
 import { DEFAULT_PORT } from "./constants.ts";
@@ -11,31 +14,42 @@ export interface NbdUri {
   readonly address: Address;
   /** Empty: the default export. */
   readonly exportName: string;
+  /** The scheme says that TLS is required. */
+  readonly tls: boolean;
 }
 
 /** Throws "address-invalid". A relative socket path is taken from the working directory. */
 export function parseUri(text: string): NbdUri {
   const url = URL.canParse(text) ? new URL(text) : null;
-  const address = url === null ? null : (SCHEMES.get(url.protocol)?.(url) ?? null);
+  const scheme = SCHEMES.get(url?.protocol ?? "");
+  const address = url === null ? null : (scheme?.parse(url) ?? null);
   const exportName = url === null ? null : decode(url.pathname.replace(/^\//, ""));
-  if (address === null || exportName === null) {
+  if (scheme === undefined || address === null || exportName === null) {
     throw new NbdRaidError("address-invalid", `not an address: ${text}`);
   }
-  return { address, exportName };
+  return { address, exportName, tls: scheme.tls };
 }
 
-export function formatUri(address: Address, exportName = ""): string {
+export function formatUri(address: Address, exportName = "", tls = false): string {
   const name = encodeURIComponent(exportName);
+  const scheme = tls ? "nbds" : "nbd";
   if (address.kind === "unix") {
-    return `nbd+unix:///${name}?socket=${address.path.split("/").map(encodeURIComponent).join("/")}`;
+    return `${scheme}+unix:///${name}?socket=${address.path.split("/").map(encodeURIComponent).join("/")}`;
   }
   const host = address.host.includes(":") ? `[${address.host}]` : address.host;
-  return `nbd://${host}:${address.port}${name === "" ? "" : `/${name}`}`;
+  return `${scheme}://${host}:${address.port}${name === "" ? "" : `/${name}`}`;
 }
 
-const SCHEMES: ReadonlyMap<string, (url: URL) => Address | null> = new Map([
-  ["nbd:", parseTcp],
-  ["nbd+unix:", parseUnix],
+interface Scheme {
+  readonly parse: (url: URL) => Address | null;
+  readonly tls: boolean;
+}
+
+const SCHEMES: ReadonlyMap<string, Scheme> = new Map([
+  ["nbd:", { parse: parseTcp, tls: false }],
+  ["nbds:", { parse: parseTcp, tls: true }],
+  ["nbd+unix:", { parse: parseUnix, tls: false }],
+  ["nbds+unix:", { parse: parseUnix, tls: true }],
 ]);
 
 function parseTcp({ hostname, port, search }: URL): Address | null {

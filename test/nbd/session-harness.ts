@@ -3,6 +3,7 @@ import type { Export } from "../../src/nbd/block-device.ts";
 import { DEFAULT_LIMITS, type Limits } from "../../src/nbd/limits.ts";
 import { Session } from "../../src/nbd/session.ts";
 import { SlabPool } from "../../src/nbd/slab.ts";
+import type { TlsMode } from "../../src/nbd/starttls.ts";
 
 export class SessionHarness {
   readonly session: Session;
@@ -11,12 +12,18 @@ export class SessionHarness {
   paused = false;
   /** Why the session said goodbye. */
   ended: string | null = null;
+  /** The client was promised TLS: a test that plays it calls `session.secured`. */
+  securing = false;
   done = false;
   readonly #sent: Buffer[] = [];
   readonly #unconfirmed: (() => void)[] = [];
   #landing: Uint8Array;
 
-  constructor(exports: readonly Export[], limits: Partial<Limits> = {}) {
+  constructor(
+    exports: readonly Export[],
+    limits: Partial<Limits> = {},
+    tlsMode: TlsMode = "off",
+  ) {
     this.session = new Session(
       {
         send: (chunks, sent) => {
@@ -25,12 +32,14 @@ export class SessionHarness {
         },
         pause: () => (this.paused = true),
         resume: () => (this.paused = false),
+        startTls: () => (this.securing = true),
         end: (reason) => (this.ended = reason),
       },
       {
         exports,
         pool: new SlabPool(),
         limits: { ...DEFAULT_LIMITS, ...limits },
+        tlsMode,
         onDeviceError: () => {},
         onNegotiated: () => {},
         onDone: () => (this.done = true),
