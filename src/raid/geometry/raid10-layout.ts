@@ -64,9 +64,11 @@ export function raid10LayoutRefusal(layout: number, raidDisks: number): string |
   if (far === 1) return null;
   const farSetSize = farSetSizeOf(raidDisks, near, far);
   const offset = (layout & OFFSET_BIT) !== 0;
-  const together =
-    farSetSize < copies ||
-    (near > 1 && (raidDisks % farSetSize !== 0 || (offset && raidDisks % near !== 0)));
+  // md turns the last slots of the set before a larger last one into that, a few too many.
+  const strays = raidDisks > 2 * farSetSize && raidDisks % farSetSize !== 0;
+  // Near copies that wrap end on the next row, where in an offset layout far copies are.
+  const wraps = offset && raidDisks % near !== 0;
+  const together = farSetSize < copies || (near > 1 && (strays || wraps));
   return together
     ? `${shown} of level 10 puts chunks on top of each other on ${raidDisks} slots`
     : null;
