@@ -2,9 +2,10 @@
  * node:fs's thread-pool calls on plain descriptors, as promises. (FileHandle's own are slower and
  * would own the descriptor.) They reject with the system's error.
  */
-import { close, fdatasync, fstat, open, read, write } from "node:fs";
+import { close, fdatasync, fstat, open, read, readv, write, writev } from "node:fs";
 import { promisify } from "node:util";
 import type { BigIntStats } from "node:fs";
+import { nextBuffers, totalLength } from "./vectors.ts";
 
 export const openDescriptor: (path: string, flags: number) => Promise<number> = promisify(open);
 export const closeDescriptor: (fd: number) => Promise<void> = promisify(close);
@@ -17,38 +18,60 @@ export function statDescriptor(fd: number): Promise<BigIntStats> {
 
 /** Fills `into` from `offset`; a file that ends first is an error. */
 export function readInPool(fd: number, into: Uint8Array, offset: number): Promise<void> {
-  return transfer(read, fd, into, offset);
+  return transfer(into.length, offset, (done, callback) =>
+    read(fd, into, done, into.length - done, offset + done, callback),
+  );
 }
 
 /** Writes all of `from` at `offset`. */
 export function writeInPool(fd: number, from: Uint8Array, offset: number): Promise<void> {
-  return transfer(write, fd, from, offset);
+  return transfer(from.length, offset, (done, callback) =>
+    write(fd, from, done, from.length - done, offset + done, callback),
+  );
+}
+
+/** The same for one range that goes to several buffers. */
+export function readvInPool(
+  fd: number,
+  into: readonly Uint8Array[],
+  offset: number,
+): Promise<void> {
+  return transfer(totalLength(into), offset, (done, callback) =>
+    readv(fd, nextBuffers(into, done), offset + done, callback),
+  );
+}
+
+/** The same for one range that comes from several buffers. */
+export function writevInPool(
+  fd: number,
+  from: readonly Uint8Array[],
+  offset: number,
+): Promise<void> {
+  return transfer(totalLength(from), offset, (done, callback) =>
+    writev(fd, nextBuffers(from, done), offset + done, callback),
+  );
 }
 
 type Callback = (error: NodeJS.ErrnoException | null, count: number) => void;
-type Call = (
-  fd: number,
-  buffer: Uint8Array,
-  at: number,
+
+/** Calls until `length` bytes are done; `call` is told how many are, and says how many it adds. */
+function transfer(
   length: number,
   offset: number,
-  callback: Callback,
-) => void;
-
-function transfer(call: Call, fd: number, buffer: Uint8Array, offset: number): Promise<void> {
+  call: (done: number, callback: Callback) => void,
+): Promise<void> {
+  if (length === 0) return Promise.resolve(); // an empty vector is EINVAL to libuv
   return new Promise((resolve, reject) => {
     let done = 0;
-    const step = (): void => {
-      call(fd, buffer, done, buffer.length - done, offset + done, (error, count) => {
-        if (error !== null) return reject(error);
-        if (count === 0 && done < buffer.length) {
-          return reject(new Error(`nothing left at offset ${offset + done}`));
-        }
-        done += count;
-        if (done < buffer.length) return step();
-        resolve();
-      });
+    const onCount: Callback = (error, count) => {
+      if (error !== null) return reject(error);
+      if (count === 0) {
+        return reject(new Error(`nothing left at offset ${offset + done}`));
+      }
+      done += count;
+      if (done < length) return call(done, onCount);
+      resolve();
     };
-    step();
+    call(0, onCount);
   });
 }

@@ -3,6 +3,7 @@ import { MemberError } from "./member.ts";
 import type { Member } from "./member.ts";
 import { sectorsOf } from "./simulated-disk.ts";
 import type { DiskWrite, Random, SimulatedDisk } from "./simulated-disk.ts";
+import { gathered, totalLength } from "./vectors.ts";
 
 /** Runs the task some time later, in whatever order it likes: the simulation's only clock. */
 export type Schedule = (task: () => void) => void;
@@ -66,15 +67,19 @@ export class SimulatedMember implements Member {
   }
 
   tryRead(into: Uint8Array, offset: number): boolean {
-    if (!this.#actsInline("read") || offset + into.length > this.sizeBytes) return false;
-    this.#disk.read(into, offset);
-    return true;
+    return this.#readNow([into], offset);
   }
 
   read(into: Uint8Array, offset: number): Promise<void> {
-    const takeEffect = (): void => this.#disk.read(into, offset);
-    const pastEnd = offset + into.length > this.sizeBytes;
-    return this.#perform("read", { takeEffect }, pastEnd ? new Error("the disk ends here") : null);
+    return this.#readLater([into], offset);
+  }
+
+  tryReadv(into: readonly Uint8Array[], offset: number): boolean {
+    return this.#readNow(into, offset);
+  }
+
+  readv(into: readonly Uint8Array[], offset: number): Promise<void> {
+    return this.#readLater(into, offset);
   }
 
   writesInline(_length: number): boolean {
@@ -82,20 +87,23 @@ export class SimulatedMember implements Member {
   }
 
   tryWrite(from: Uint8Array, offset: number): boolean {
-    if (!this.#actsInline("write")) return false;
-    this.#checkChange(offset, from.length);
-    const write = this.#disk.begin(from, offset);
-    this.#disk.takeEffect(write);
-    this.#disk.complete(write);
-    return true;
+    return this.#writeNow([from], offset);
   }
 
   write(from: Uint8Array, offset: number): Promise<void> {
+    return this.#change("write", [from], offset);
+  }
+
+  tryWritev(from: readonly Uint8Array[], offset: number): boolean {
+    return this.#writeNow(from, offset);
+  }
+
+  writev(from: readonly Uint8Array[], offset: number): Promise<void> {
     return this.#change("write", from, offset);
   }
 
   writeDurable(from: Uint8Array, offset: number): Promise<void> {
-    return this.#change("writeDurable", from, offset, (write, failed) => {
+    return this.#change("writeDurable", [from], offset, (write, failed) => {
       if (failed) this.#disk.loseVersions(this.#disk.now, this.#random, sectorsOf(write));
       else this.#disk.makeDurable(this.#disk.now, sectorsOf(write));
     });
@@ -110,11 +118,11 @@ export class SimulatedMember implements Member {
   }
 
   punch(offset: number, length: number): Promise<void> {
-    return this.#change("punch", new Uint8Array(length), offset);
+    return this.#change("punch", [new Uint8Array(length)], offset);
   }
 
   zero(offset: number, length: number): Promise<void> {
-    return this.#change("zero", new Uint8Array(length), offset);
+    return this.#change("zero", [new Uint8Array(length)], offset);
   }
 
   prefetch(_offset: number, _length: number): Promise<void> {
@@ -137,19 +145,49 @@ export class SimulatedMember implements Member {
     return this.#closing;
   }
 
+  #readNow(into: readonly Uint8Array[], offset: number): boolean {
+    const pastEnd = offset + totalLength(into) > this.sizeBytes;
+    if (!this.#actsInline("read") || pastEnd) return false;
+    this.#fill(into, offset);
+    return true;
+  }
+
+  #readLater(into: readonly Uint8Array[], offset: number): Promise<void> {
+    const takeEffect = (): void => this.#fill(into, offset);
+    const pastEnd = offset + totalLength(into) > this.sizeBytes;
+    return this.#perform("read", { takeEffect }, pastEnd ? new Error("the disk ends here") : null);
+  }
+
+  #fill(into: readonly Uint8Array[], offset: number): void {
+    let at = offset;
+    for (const buffer of into) {
+      this.#disk.read(buffer, at);
+      at += buffer.length;
+    }
+  }
+
+  #writeNow(from: readonly Uint8Array[], offset: number): boolean {
+    if (!this.#actsInline("write")) return false;
+    this.#checkChange(offset, totalLength(from));
+    const write = this.#disk.begin(gathered(from), offset);
+    this.#disk.takeEffect(write);
+    this.#disk.complete(write);
+    return true;
+  }
+
   /** A write of any kind. One that fails takes effect on some of its sectors. */
   #change(
     kind: OperationKind,
-    from: Uint8Array,
+    from: readonly Uint8Array[],
     offset: number,
     onComplete?: (write: DiskWrite, failed: boolean) => void,
   ): Promise<void> {
-    this.#checkChange(offset, from.length);
+    this.#checkChange(offset, totalLength(from));
     if (this.#closing !== null) return this.#refuse(kind);
-    const write = this.#disk.begin(from, offset);
+    const write = this.#disk.begin(gathered(from), offset);
     return this.#perform(kind, {
       takeEffect: () => {
-        const unchanged = Buffer.compare(from, write.bytes) === 0;
+        const unchanged = Buffer.compare(gathered(from), write.bytes) === 0;
         assert(unchanged, "a buffer stays as it is while it is written");
         this.#disk.takeEffect(write);
       },

@@ -8,8 +8,10 @@ const RWF_NOWAIT = 8;
 
 const preadv2 = bind("int64_t preadv2(int fd, void *iov, int count, int64_t offset, int flags)");
 
-/** One `struct iovec` (address, length), filled anew for every call: calls are synchronous. */
-const iovec = new BigUint64Array(2);
+/** Buffers that one call takes (IOV_MAX). */
+const BUFFERS_MAX = 1024;
+/** `struct iovec`s (address, length), filled anew for every call: calls are synchronous. */
+const iovecs = new BigUint64Array(2 * BUFFERS_MAX);
 
 /** -ENOTSUP: what {@link cachedRead} gives where there is no such read. */
 export const UNSUPPORTED = -95;
@@ -21,8 +23,23 @@ export const UNSUPPORTED = -95;
  */
 export function cachedRead(fd: number, into: Uint8Array, offset: number): number {
   if (preadv2 === null) return UNSUPPORTED;
-  iovec[0] = addressOf(into);
-  iovec[1] = BigInt(into.length);
-  const count = preadv2(fd, iovec, 1, offset, RWF_NOWAIT);
+  point(0, into);
+  return result(preadv2(fd, iovecs, 1, offset, RWF_NOWAIT));
+}
+
+/** The same for one range that goes to several buffers; those after the 1024th are left alone. */
+export function cachedReadv(fd: number, into: readonly Uint8Array[], offset: number): number {
+  if (preadv2 === null) return UNSUPPORTED;
+  const count = Math.min(into.length, BUFFERS_MAX);
+  for (let index = 0; index < count; index++) point(index, into[index]!);
+  return result(preadv2(fd, iovecs, count, offset, RWF_NOWAIT));
+}
+
+function point(index: number, into: Uint8Array): void {
+  iovecs[2 * index] = addressOf(into);
+  iovecs[2 * index + 1] = BigInt(into.length);
+}
+
+function result(count: number): number {
   return count === -1 ? -lastErrno() : count;
 }

@@ -1,5 +1,6 @@
 /** Members of a running machine that fail what the test picks, where a count would not do. */
 import { type Member, MemberError } from "../../src/member/member.ts";
+import { totalLength } from "../../src/member/vectors.ts";
 import type { Machine } from "../sim/machine.ts";
 
 type Failing = "read" | "write" | "writeDurable";
@@ -16,12 +17,18 @@ export function failWhile(
   code: "EIO" | "ENOSPC" = "EIO",
 ): void {
   const member: Member = machine.member(path);
-  const operation = member[kind].bind(member);
-  member[kind] = (bytes, offset) => {
-    if (!fails(offset, bytes.length)) return operation(bytes, offset);
+  const fail = (): Promise<never> => {
     const cause = Object.assign(new Error(code), { code });
     return machine.world.sleep(1).then(() => Promise.reject(new MemberError(path, kind, cause)));
   };
+  const operation = member[kind].bind(member);
+  member[kind] = (bytes, offset) =>
+    fails(offset, bytes.length) ? fail() : operation(bytes, offset);
+  if (kind === "writeDurable") return;
+  const vectored = `${kind}v` as const;
+  const operationv = member[vectored].bind(member);
+  member[vectored] = (buffers, offset) =>
+    fails(offset, totalLength(buffers)) ? fail() : operationv(buffers, offset);
 }
 
 /** The same, of the next one alone. */

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { MemberError } from "../../src/member/member.ts";
 import type { Member } from "../../src/member/member.ts";
+import { seededRandom } from "./seeded.ts";
 
 const SIZE = 2 * 1024 * 1024;
 
@@ -56,12 +57,21 @@ export function memberConformance(name: string, make: (sizeBytes: number) => Pro
                 model.fill(0, offset, offset + length);
               } else {
                 if (kind === "tryWrite") await writeAnyhow(member, bytes, offset);
-                else await member[kind](bytes, offset);
+                else if (kind === "writev") await member.writev(pieces(bytes, seed), offset);
+                else if (kind === "tryWritev") {
+                  await writevAnyhow(member, pieces(bytes, seed), offset);
+                } else await member[kind](bytes, offset);
                 model.set(bytes, offset);
               }
               const from = Math.max(0, offset - 700);
               const to = Math.min(SIZE, offset + length + 700);
               expectSame(await contents(from, to - from), model.subarray(from, to));
+              const into = new Uint8Array(to - from).fill(0xee);
+              await member.readv(pieces(into, seed), from);
+              expectSame(into, model.subarray(from, to));
+              into.fill(0xee);
+              if (!member.tryReadv(pieces(into, seed), from)) continue;
+              expectSame(into, model.subarray(from, to));
             }
           },
         ),
@@ -91,9 +101,51 @@ export function memberConformance(name: string, make: (sizeBytes: number) => Pro
       expect(isAll(new Uint8Array(shared.buffer, 2100), 0)).toBe(true);
     });
 
+    // More than one readv(2) takes, of lengths down to nothing, and not in the order of memory.
+    it("moves one range from and to thousands of buffers anywhere in memory", async () => {
+      const bytes = pattern(300_000, 8);
+      const from = pieces(bytes, 1, 200).map((piece) => piece.slice());
+      expect(from.length).toBeGreaterThan(2500);
+      await member.writev(from, 4097);
+      expectSame(await contents(4097, bytes.length), bytes);
+      const into = from.map(({ length }) => new Uint8Array(length)).reverse();
+      await member.readv(into, 4097);
+      expectSame(Buffer.concat(into), bytes);
+      for (const buffer of into) buffer.fill(0);
+      if (member.tryReadv(into, 4097)) expectSame(Buffer.concat(into), bytes);
+      await writevAnyhow(member, from.toReversed(), 4097);
+      const reversed = Buffer.concat(from.toReversed());
+      expectSame(await contents(4097, bytes.length), reversed);
+      for (const count of [1, 2, 1024, 1025]) {
+        const some = into.slice(0, count);
+        for (const buffer of some) buffer.fill(0);
+        if (!member.tryReadv(some, 4097)) continue;
+        const length = some.reduce((sum, buffer) => sum + buffer.length, 0);
+        expectSame(Buffer.concat(some), reversed.subarray(0, length));
+      }
+    });
+
+    it("moves buffers of shared memory", async () => {
+      const shared = new Uint8Array(new SharedArrayBuffer(3000), 100, 2000);
+      shared.set(pattern(2000, 9));
+      const [head, tail] = [shared.subarray(0, 700), shared.subarray(700)];
+      await member.writev([tail, head], 12_345);
+      shared.fill(0);
+      await member.readv([tail, head], 12_345);
+      expectSame(shared, pattern(2000, 9));
+      shared.fill(0);
+      if (member.tryReadv([tail, head], 12_345)) expectSame(shared, pattern(2000, 9));
+      expect(isAll(new Uint8Array(shared.buffer, 0, 100), 0)).toBe(true);
+      expect(isAll(new Uint8Array(shared.buffer, 2100), 0)).toBe(true);
+    });
+
     it("takes empty reads and writes", async () => {
       await member.read(new Uint8Array(0), 0);
       await member.write(new Uint8Array(0), SIZE);
+      await member.readv([], 0);
+      await member.readv([new Uint8Array(0), new Uint8Array(0)], 0);
+      await member.writev([], SIZE);
+      await member.writev([new Uint8Array(0), new Uint8Array(0)], SIZE);
       await member.punch(4096, 0);
       await member.zero(4096, 0);
     });
@@ -102,11 +154,15 @@ export function memberConformance(name: string, make: (sizeBytes: number) => Pro
       await expect(member.read(new Uint8Array(1024), SIZE - 512)).rejects.toThrow(MemberError);
       await expect(member.read(new Uint8Array(1), SIZE)).rejects.toThrow(MemberError);
       expect(member.tryRead(new Uint8Array(1024), SIZE - 512)).toBe(false);
+      const halves = [new Uint8Array(512), new Uint8Array(512)];
+      await expect(member.readv(halves, SIZE - 512)).rejects.toThrow(MemberError);
+      expect(member.tryReadv(halves, SIZE - 512)).toBe(false);
     });
 
     it("refuses to write past the end, and does not grow", async () => {
       for (const write of [
         () => member.write(new Uint8Array(1024), SIZE - 512),
+        () => member.writev([new Uint8Array(512), new Uint8Array(512)], SIZE - 512),
         () => member.writeDurable(new Uint8Array(1024), SIZE - 512),
         () => member.punch(SIZE - 512, 1024),
         () => member.zero(SIZE - 512, 1024),
@@ -175,6 +231,11 @@ export function memberConformance(name: string, make: (sizeBytes: number) => Pro
       expect(member.tryRead(new Uint8Array(512), 0)).toBe(false);
       expect(member.writesInline(512)).toBe(false);
       expect(member.tryWrite(new Uint8Array(512), 0)).toBe(false);
+      const two = [new Uint8Array(512), new Uint8Array(512)];
+      await expect(member.readv(two, 0)).rejects.toThrow(MemberError);
+      await expect(member.writev(two, 0)).rejects.toThrow(MemberError);
+      expect(member.tryReadv(two, 0)).toBe(false);
+      expect(member.tryWritev(two, 0)).toBe(false);
       await Promise.all([...writes, sync, closed]);
       expect(settled.at(-1)).toBe("close");
       expect(settled).toHaveLength(10);
@@ -185,9 +246,19 @@ export function memberConformance(name: string, make: (sizeBytes: number) => Pro
   });
 }
 
+const KINDS = [
+  "write",
+  "writev",
+  "writeDurable",
+  "tryWrite",
+  "tryWritev",
+  "punch",
+  "zero",
+] as const;
+
 const operation = fc
   .record({
-    kind: fc.constantFrom("write", "writeDurable", "tryWrite", "punch", "zero"),
+    kind: fc.constantFrom(...KINDS),
     offset: fc.integer({ min: 0, max: SIZE - 1 }),
     length: fc.oneof(fc.integer({ min: 1, max: 2000 }), fc.integer({ min: 1, max: 150_000 })),
     seed: fc.integer({ min: 1, max: 255 }),
@@ -204,6 +275,28 @@ const operation = fc
 async function writeAnyhow(member: Member, bytes: Uint8Array, offset: number): Promise<void> {
   if (member.writesInline(bytes.length) && member.tryWrite(bytes, offset)) return;
   await member.write(bytes, offset);
+}
+
+async function writevAnyhow(
+  member: Member,
+  buffers: readonly Uint8Array[],
+  offset: number,
+): Promise<void> {
+  const length = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+  if (member.writesInline(length) && member.tryWritev(buffers, offset)) return;
+  await member.writev(buffers, offset);
+}
+
+/** The buffer cut into parts at places that the seed decides; some parts are empty. */
+function pieces(bytes: Uint8Array, seed: number, lengthMax = 40_000): Uint8Array[] {
+  const random = seededRandom(seed);
+  const parts: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length;) {
+    const length = Math.floor(random() * lengthMax);
+    parts.push(bytes.subarray(at, at + length));
+    at += length;
+  }
+  return parts;
 }
 
 /** Bytes that differ by position and by seed. */

@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
 import { NbdRaidError } from "../../src/errors.ts";
-import { readFully, writeFully } from "../../src/member/blocking.ts";
+import { readFully, readvFully, writeFully, writevFully } from "../../src/member/blocking.ts";
 import { createImageFile } from "../../src/member/create-file.ts";
 import { FileMember } from "../../src/member/file.ts";
 import { MemberError } from "../../src/member/member.ts";
@@ -160,9 +160,19 @@ describe("a member file", () => {
     expectSame(into, pattern(10_000, 7));
     const past = (): void => readFully(member.descriptor, path, into, member.sizeBytes - 5000);
     expect(past).toThrow(MemberError);
+    into.fill(0);
+    readvFully(member.descriptor, path, [into.subarray(0, 10), into.subarray(10)], 123);
+    expectSame(into, pattern(10_000, 7));
+    const halves = [into.subarray(5000), into.subarray(0, 5000)];
+    writevFully(member.descriptor, path, halves, 20_000);
+    readvFully(member.descriptor, path, halves, 20_000);
+    expectSame(into, pattern(10_000, 7));
+    const pastv = (): void => readvFully(member.descriptor, path, halves, member.sizeBytes - 5000);
+    expect(pastv).toThrow(MemberError);
     const closed = openSync(path, "r");
     closeSync(closed);
     expect(() => writeFully(closed, path, into, 0)).toThrow(MemberError);
+    expect(() => writevFully(closed, path, halves, 0)).toThrow(MemberError);
   });
 
   it("sees what was written through its descriptor and through others", async () => {

@@ -237,6 +237,16 @@ describe("a fault", () => {
     expect(outcomes).toEqual([false, true, true, true]);
   });
 
+  it("counts a vector as one operation, and fails it as one", async () => {
+    const member = failing({ nth: 2 });
+    const vector = [filled(1), filled(2), filled(3)];
+    expect(await fails(member.writev(vector, 0))).toBe(false);
+    expect(await fails(member.readv([filled(0), filled(0)], 0))).toBe(true);
+    const into = [filled(0), filled(0), filled(0)];
+    expect(await fails(member.readv(into, 0))).toBe(false);
+    expect(into.map(([value]) => value)).toEqual([1, 2, 3]);
+  });
+
   it("can be lack of space", async () => {
     const member = failing({ nth: 1, kind: "write", code: "ENOSPC" });
     await expect(member.write(buffer, 0)).rejects.toMatchObject({ noSpace: true });
@@ -296,6 +306,16 @@ describe("a buffer", () => {
     const bytes = pattern(SECTOR, 1);
     void member.write(bytes, 0);
     bytes[100] = 0;
+    expect(step).toThrow("invariant");
+  });
+
+  it("that changes while it is written is one also in a vector", () => {
+    const { schedule, step } = manual();
+    const disk = new SimulatedDisk(SECTORS * SECTOR);
+    const member = new SimulatedMember(disk, { path: "disk", random: () => 0, schedule });
+    const bytes = [pattern(SECTOR, 1), pattern(SECTOR, 2)];
+    void member.writev(bytes, 0);
+    bytes[1]![100] = 0;
     expect(step).toThrow("invariant");
   });
 });

@@ -22,7 +22,7 @@ vi.mock("../../src/platform/libc.ts", async (importOriginal) => ({
 
 const { FileMember } = await import("../../src/member/file.ts");
 const { createImageFile } = await import("../../src/member/create-file.ts");
-const { cachedRead, UNSUPPORTED } = await import("../../src/platform/cached-read.ts");
+const { cachedRead, cachedReadv, UNSUPPORTED } = await import("../../src/platform/cached-read.ts");
 const { isUnsupported, punchHole } = await import("../../src/platform/fallocate.ts");
 const { lockImage } = await import("../../src/platform/lock.ts");
 const { seekData } = await import("../../src/platform/seek.ts");
@@ -40,6 +40,7 @@ describe("without native calls", () => {
 
   it("nothing is cached, everything is data, and holes cannot be made", async () => {
     expect(cachedRead(0, new Uint8Array(1), 0)).toBe(UNSUPPORTED);
+    expect(cachedReadv(0, [new Uint8Array(1)], 0)).toBe(UNSUPPORTED);
     expect(await seekData(0, 12_345)).toBe(12_345);
     const error: unknown = await punchHole(0, 0, 1).catch((thrown: unknown) => thrown);
     expect(isUnsupported(error)).toBe(true);

@@ -1,8 +1,16 @@
-import { closeSync, fstatSync, openSync, readFileSync, readSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, it } from "vitest";
-import { cachedRead, UNSUPPORTED } from "../../src/platform/cached-read.ts";
+import { cachedRead, cachedReadv, UNSUPPORTED } from "../../src/platform/cached-read.ts";
 import { allocate, isUnsupported, punchHole, zeroRange } from "../../src/platform/fallocate.ts";
 import { isOnMemoryFileSystem } from "../../src/platform/file-system.ts";
 import { willNeed } from "../../src/platform/prefetch.ts";
@@ -91,6 +99,23 @@ describe.each(parents)("on the file system of %s", (parent) => {
     expect(cachedRead(fd, into.subarray(0, 0), 3000)).toBe(0);
     expect(cachedRead(fd, new Uint8Array(64), 4 * MiB - 10)).toBe(10);
     expect(cachedRead(9999, into, 0)).toBe(-9);
+  });
+
+  it("cachedReadv fills buffers one after the other, on the heap or off it", () => {
+    const bytes = Uint8Array.from({ length: 8192 }, (_, i) => i * 7 + (i >> 8));
+    writeSync(fd, bytes, 0, bytes.length, 4096);
+    // V8 keeps typed arrays of up to 64 bytes in its own heap, where they move.
+    const buffers = [1, 64, 0, 3000, 8, 65, 4000].map((length) => new Uint8Array(length));
+    const count = cachedReadv(fd, buffers, 4096);
+    if (count === UNSUPPORTED) return; // tmpfs, for one
+    expect(count).toBe(1 + 64 + 3000 + 8 + 65 + 4000);
+    expect(Buffer.compare(Buffer.concat(buffers), bytes.subarray(0, count))).toBe(0);
+    expect(cachedReadv(fd, [], 4096)).toBe(0);
+    const bounds = [new Uint8Array(6), new Uint8Array(6)];
+    expect(cachedReadv(fd, bounds, 4 * MiB - 10)).toBe(10);
+    const many = Array.from({ length: 1500 }, () => new Uint8Array(1));
+    expect(cachedReadv(fd, many, 4096)).toBe(1024);
+    expect(cachedReadv(9999, bounds, 0)).toBe(-9);
   });
 
   it("willNeed resolves, whatever it is asked", async () => {

@@ -4,6 +4,7 @@ import {
   type SimulatedMemberOptions,
 } from "../../src/member/simulated.ts";
 import type { SimulatedDisk } from "../../src/member/simulated-disk.ts";
+import { totalLength } from "../../src/member/vectors.ts";
 
 /** One operation as a member saw it. Offsets and lengths are bytes of the member. */
 export interface Operation {
@@ -65,12 +66,28 @@ export class TracedMember extends SimulatedMember {
     return this.later("read", offset, into.length, () => super.read(into, offset));
   }
 
+  override tryReadv(into: readonly Uint8Array[], offset: number): boolean {
+    return this.now("read", offset, totalLength(into), super.tryReadv(into, offset));
+  }
+
+  override readv(into: readonly Uint8Array[], offset: number): Promise<void> {
+    return this.later("read", offset, totalLength(into), () => super.readv(into, offset));
+  }
+
   override tryWrite(from: Uint8Array, offset: number): boolean {
     return this.now("write", offset, from.length, super.tryWrite(from, offset));
   }
 
   override write(from: Uint8Array, offset: number): Promise<void> {
     return this.later("write", offset, from.length, () => super.write(from, offset));
+  }
+
+  override tryWritev(from: readonly Uint8Array[], offset: number): boolean {
+    return this.now("write", offset, totalLength(from), super.tryWritev(from, offset));
+  }
+
+  override writev(from: readonly Uint8Array[], offset: number): Promise<void> {
+    return this.later("write", offset, totalLength(from), () => super.writev(from, offset));
   }
 
   override writeDurable(from: Uint8Array, offset: number): Promise<void> {
