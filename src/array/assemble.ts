@@ -1,7 +1,11 @@
 import { NbdRaidError } from "../errors.ts";
 import { geometryOf } from "../raid/geometry/of.ts";
 import type { ArrayShape } from "../raid/geometry/geometry.ts";
-import { FEATURE_RECOVERY_BITMAP, FEATURE_RECOVERY_OFFSET } from "../metadata/features.ts";
+import {
+  FEATURE_RAID0_LAYOUT,
+  FEATURE_RECOVERY_BITMAP,
+  FEATURE_RECOVERY_OFFSET,
+} from "../metadata/features.ts";
 import { ROLE_FAULTY, ROLE_SPARE, roleOf, type Superblock } from "../metadata/superblock.ts";
 import { timestampsEqual } from "../metadata/timestamp.ts";
 import type { Recovery } from "./devices.ts";
@@ -74,14 +78,16 @@ export function planAssembly<Candidate extends Found>(
 }
 
 function shapeOf(freshest: Superblock, members: readonly MemberPlan<Found>[]): ArrayShape {
-  const { level, layout, raidDisks } = freshest;
+  const { level, raidDisks } = freshest;
+  // Level 0 names its layout only with the feature that says so.
+  const named = level !== 0 || (freshest.featureMap & FEATURE_RAID0_LAYOUT) !== 0;
   const dataBytes = new Array<number>(raidDisks).fill(0);
   for (const { slot, found } of members) {
     if (slot !== null) dataBytes[slot] = found.superblock.dataSizeSectors * 512;
   }
   return {
     level,
-    layout,
+    layout: named ? freshest.layout : 0,
     raidDisks,
     chunkBytes: freshest.chunksizeSectors * 512,
     componentBytes: freshest.sizeSectors * 512,

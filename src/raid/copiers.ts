@@ -1,12 +1,25 @@
-import { assert } from "../errors.ts";
+import { createKernels } from "../parity/create.ts";
 import type { RangeCopier } from "../sync/engine.ts";
-import { copyMirror } from "./mirror-copy.ts";
+import { copiesCopier } from "./copies-copy.ts";
+import type { ArrayShape } from "./geometry/geometry.ts";
+import { geometryOf } from "./geometry/of.ts";
+import { parityCopier } from "./parity-copy.ts";
+import { chunkPlacement, mirrorPlacement } from "./placement.ts";
 
-const COPIERS: Readonly<Record<number, RangeCopier>> = { 1: copyMirror };
-
-/** How this level (md's number) makes a range consistent. */
-export function copierOf(level: number): RangeCopier {
-  const copier = COPIERS[level];
-  assert(copier !== undefined, "an array that runs has a level that syncs");
-  return copier;
+/**
+ * How an array of this shape makes ranges of at most `windowBytes` consistent. The copier has
+ * buffers of its own: it is for one run at a time, on the thread that made it.
+ */
+export function copierOf(shape: ArrayShape, windowBytes: number): RangeCopier {
+  const geometry = geometryOf(shape);
+  switch (geometry.kind) {
+    case "mirror":
+      return copiesCopier(mirrorPlacement(shape.raidDisks), windowBytes);
+    case "copies":
+      return copiesCopier(chunkPlacement(geometry), windowBytes);
+    case "parity":
+      return parityCopier(geometry, createKernels(), windowBytes);
+    case "striping":
+      throw new Error("invariant broken: what has no redundancy has no sync");
+  }
 }

@@ -38,6 +38,16 @@ export interface UnreadBlock<L> extends LegFailure<L> {
  */
 export const FALLBACK_BLOCK_BYTES = 4096;
 
+/** How often stripes were written in which way. */
+export interface StripeWrites {
+  /** All of the data was new: nothing was read. */
+  full: number;
+  /** The rest of the data was read. */
+  reconstruct: number;
+  /** Old data and old parity were read. */
+  modify: number;
+}
+
 /**
  * A level at work: turns ranges of the array into reads and writes of legs. What becomes of a leg
  * that fails is the caller's policy; so is everything about regions, locks and order.
@@ -69,6 +79,9 @@ export interface Level<L extends Leg> {
   punch(offset: number, length: number): Promise<LegFailure<L>[]>;
   /** The range reads as zeroes afterwards, its space allocated. */
   zero(offset: number, length: number): Promise<LegFailure<L>[]>;
+
+  /** How stripes were written, on levels that have any. */
+  readonly stripeWrites?: StripeWrites;
 
   /** Every fdatasync is a no-op: what is written is as durable as it gets. */
   readonly syncsInline: boolean;

@@ -1,4 +1,5 @@
 import { MemberError } from "../member/member.ts";
+import { onEach } from "./legs.ts";
 import {
   FALLBACK_BLOCK_BYTES,
   type Leg,
@@ -76,7 +77,7 @@ export class Mirror<L extends Leg> implements Level<L> {
 
   /**
    * Block by block, from the leg that was asked where it can. A pinned read asks the sources in
-   * their order, as a sync does (copyMirror), so that both find the same data.
+   * their order, as a sync does (copiesCopier), so that both find the same data.
    */
   private async readBlocks(asked: L, into: Uint8Array, offset: number): Promise<UnreadBlock<L>[]> {
     const unread: UnreadBlock<L>[] = [];
@@ -161,37 +162,24 @@ export class Mirror<L extends Leg> implements Level<L> {
 
   /** Writes to every leg at once; the legs that failed. */
   write(from: Uint8Array, offset: number): Promise<LegFailure<L>[]> {
-    return this.onEach((leg) => leg.member.write(from, leg.dataOffset + offset));
+    return onEach(this.legs.writable, (leg) => leg.member.write(from, leg.dataOffset + offset));
   }
 
   punch(offset: number, length: number): Promise<LegFailure<L>[]> {
-    return this.onEach((leg) => leg.member.punch(leg.dataOffset + offset, length));
+    return onEach(this.legs.writable, (leg) => leg.member.punch(leg.dataOffset + offset, length));
   }
 
   zero(offset: number, length: number): Promise<LegFailure<L>[]> {
-    return this.onEach((leg) => leg.member.zero(leg.dataOffset + offset, length));
+    return onEach(this.legs.writable, (leg) => leg.member.zero(leg.dataOffset + offset, length));
   }
 
   sync(): Promise<LegFailure<L>[]> {
-    return this.onEach((leg) => leg.member.sync());
+    return onEach(this.legs.writable, (leg) => leg.member.sync());
   }
 
   async prefetch(offset: number, length: number): Promise<void> {
     const leg = this.choose(offset, true);
     await leg?.member.prefetch(leg.dataOffset + offset, length);
-  }
-
-  private async onEach(operation: (leg: L) => Promise<void>): Promise<LegFailure<L>[]> {
-    const legs = this.legs.writable;
-    const results = await Promise.allSettled(legs.map(operation));
-    const failures: LegFailure<L>[] = [];
-    for (const [index, result] of results.entries()) {
-      if (result.status === "fulfilled") continue;
-      const error: unknown = result.reason;
-      if (!(error instanceof MemberError)) throw error;
-      failures.push({ leg: legs[index]!, error });
-    }
-    return failures;
   }
 
   /** A stream stays on its leg; other reads go to the least busy, in turn; write-mostly last. */

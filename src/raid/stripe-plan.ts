@@ -1,0 +1,115 @@
+/** How part of a stripe is to be written: which bytes are read first, and what parity is made of. */
+import type { StripeMap } from "./geometry/geometry.ts";
+
+/** New bytes for part of one data chunk of a stripe. Pieces of one stripe never overlap. */
+export interface Piece {
+  /** Which data chunk, in the order of the array's bytes. */
+  readonly index: number;
+  /** Offset in the chunk. */
+  readonly start: number;
+  readonly bytes: Uint8Array;
+}
+
+/** What may be done with the slots of a stripe now. */
+export interface StripeAccess {
+  isReadable(slot: number): boolean;
+  isWritable(slot: number): boolean;
+  /** Parity is known to match the data. */
+  readonly trusted: boolean;
+}
+
+/**
+ * `full`: every data chunk is new. `reconstruct`: the data chunks that are not new are read.
+ * `modify`: the old bytes of the new chunks and of parity are read. `decode`: all there is is read,
+ * for data that is lost goes into the new parity. `data`: no parity can be written, or none that
+ * would be right.
+ */
+export type Strategy = "full" | "reconstruct" | "modify" | "decode" | "data";
+
+/** A range of columns in which the same data chunks are new. */
+export interface Segment {
+  /** Offsets in the chunk. */
+  readonly start: number;
+  readonly end: number;
+  /** By data chunk: its new bytes in this range, or null. */
+  readonly fresh: readonly (Uint8Array | null)[];
+  readonly strategy: Strategy;
+}
+
+/**
+ * Cuts the pieces into segments and chooses for each the way that reads the least. Null: somewhere
+ * the new bytes could not be given back, so nothing may be written.
+ */
+export function planStripe(
+  map: StripeMap,
+  pieces: readonly Piece[],
+  access: StripeAccess,
+): Segment[] | null {
+  const edges = new Set<number>();
+  for (const { start, bytes } of pieces) edges.add(start).add(start + bytes.length);
+  const sorted = [...edges].sort((a, b) => a - b);
+  const segments: Segment[] = [];
+  for (let at = 0; at + 1 < sorted.length; at++) {
+    const [start, end] = [sorted[at]!, sorted[at + 1]!];
+    const fresh = freshIn(map, pieces, start, end);
+    if (fresh === null) continue;
+    const strategy = chooseStrategy(map, fresh, access);
+    if (strategy === null) return null;
+    segments.push({ start, end, fresh, strategy });
+  }
+  return segments;
+}
+
+/** Null: nothing is new between two pieces. */
+function freshIn(
+  map: StripeMap,
+  pieces: readonly Piece[],
+  start: number,
+  end: number,
+): (Uint8Array | null)[] | null {
+  let found: (Uint8Array | null)[] | null = null;
+  for (const piece of pieces) {
+    if (piece.start >= end || piece.start + piece.bytes.length <= start) continue;
+    found ??= new Array<Uint8Array | null>(map.data.length).fill(null);
+    found[piece.index] = piece.bytes.subarray(start - piece.start, end - piece.start);
+  }
+  return found;
+}
+
+/** Null: a chunk that is new can neither be written nor follow from the others. */
+export function chooseStrategy(
+  { data, p, q }: StripeMap,
+  fresh: readonly (Uint8Array | null)[],
+  access: StripeAccess,
+): Strategy | null {
+  let freshCount = 0;
+  let lost = 0;
+  let freshUnreadable = 0;
+  let freshUnwritable = 0;
+  for (const [index, slot] of data.entries()) {
+    const readable = access.isReadable(slot);
+    if (!readable) lost++;
+    if (fresh[index] === null) continue;
+    freshCount++;
+    if (!readable) freshUnreadable++;
+    if (!access.isWritable(slot)) freshUnwritable++;
+  }
+  // What is new on a slot that is gone is read back through parity, which must be trusted for that.
+  if (freshUnwritable > 0 && !access.trusted) return null;
+  const parity = q < 0 ? [p] : [p, q];
+  const written = parity.filter((slot) => access.isWritable(slot));
+  if (written.length === 0) return freshUnwritable > 0 ? null : "data";
+  const stale = data.length - freshCount;
+  if (stale === 0) return "full";
+  const staleLost = lost - freshUnreadable;
+  const readableParity = parity.filter((slot) => access.isReadable(slot)).length;
+  const modifies =
+    access.trusted && freshUnreadable === 0 && written.every((slot) => access.isReadable(slot));
+  if (staleLost === 0) {
+    return modifies && freshCount + written.length < stale ? "modify" : "reconstruct";
+  }
+  if (modifies) return "modify";
+  if (access.trusted && lost <= readableParity) return "decode";
+  // Parity that cannot be made right stays as it is: it is not trusted here.
+  return access.trusted || freshUnwritable > 0 ? null : "data";
+}
