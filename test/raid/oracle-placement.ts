@@ -85,6 +85,17 @@ export function placesOf(shape: OracleShape, offset: number): Place[] {
   return [{ slot, offset: stripe * chunkBytes + inside }];
 }
 
+/** By slot and chunk of the member: the chunk of the array of which a copy lies there (level 10). */
+export function chunksBySlot(shape: OracleShape): number[][] {
+  const chunks: number[][] = Array.from({ length: shape.raidDisks }, () => []);
+  for (let chunk = 0; chunk * shape.chunkBytes < arrayBytes(shape); chunk++) {
+    for (const { slot, offset } of raid10Places(shape, chunk)) {
+      chunks[slot]![offset / shape.chunkBytes] = chunk;
+    }
+  }
+  return chunks;
+}
+
 // ---- linear and level 0
 
 function linearPlace({ dataBytes, chunkBytes }: OracleShape, offset: number): Place {

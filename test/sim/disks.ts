@@ -1,82 +1,162 @@
 /** New arrays on simulated disks, and what lies on disks without the help of the engine. */
-import type { CreateRequest } from "../../src/array/create-request.ts";
-import {
-  encodeNewBitmap,
-  encodeNewSuperblock,
-  layoutOf,
-  type NewArray,
-} from "../../src/array/new-array.ts";
+import { State } from "../../src/bitmap/transitions.ts";
 import { SimulatedDisk } from "../../src/member/simulated-disk.ts";
-import { BITMAP_OFFSET_SECTORS, deviceBytesFor, roundUpToUnit } from "../../src/metadata/layout.ts";
-import { SUPERBLOCK_OFFSET_BYTES } from "../../src/metadata/superblock.ts";
+import { encodeBitmapSuperblock } from "../../src/metadata/bitmap-superblock.ts";
+import { FEATURE_BITMAP_OFFSET, FEATURE_RAID0_LAYOUT } from "../../src/metadata/features.ts";
+import { NO_UPDATE } from "../../src/metadata/known-zero.ts";
+import {
+  BITMAP_HEADER_BYTES,
+  BITMAP_OFFSET_SECTORS,
+  BITMAP_RESERVED_SECTORS,
+  deviceBytesFor,
+  type MemberLayout,
+  planLayout,
+  regionBytesFor,
+  regionCount,
+  roundUpToUnit,
+} from "../../src/metadata/layout.ts";
+import { type LevelName, LEVELS } from "../../src/metadata/levels.ts";
+import {
+  DEVFLAG_WRITE_MOSTLY,
+  emptySuperblock,
+  encodeSuperblock,
+  ROLE_SPARE,
+  SUPERBLOCK_OFFSET_BYTES,
+} from "../../src/metadata/superblock.ts";
 import { timestampAt } from "../../src/metadata/timestamp.ts";
 import { formatUuid, UUID_BYTES } from "../../src/metadata/uuid.ts";
+import { arrayBytes, type OracleShape } from "../raid/oracle-placement.ts";
+import { trackedBytes } from "../raid/oracle.ts";
 import type { World } from "./world.ts";
 
 export interface Shape {
+  readonly level: LevelName;
+  /** md's number; 0 where a level has no layouts. */
+  readonly layout: number;
+  /** 0 at level 1. */
+  readonly chunkBytes: number;
   readonly raidDisks: number;
+  /** Of each member, for data. */
   readonly sizeBytes: number;
+  /** By slot, in place of that: levels 0 and linear take members of any size. */
+  readonly sizes?: readonly number[];
   readonly bitmap: "lockless" | "none";
   /** Slot 0 is read from last. */
   readonly writeMostly: boolean;
+  /** As mdadm makes it: what is Unwritten may hold anything. */
+  readonly unknown?: boolean;
 }
+
+/** What level 1 does not have. */
+export const MIRROR = { level: "1", layout: 0, chunkBytes: 0 } as const;
+
+const EVENTS = 1;
+const DAEMON_SLEEP_SECONDS = 30;
 
 export function newUuid(world: World): Uint8Array {
   return Uint8Array.from({ length: UUID_BYTES }, () => world.below(256));
 }
 
-export function blankDisk(shape: Shape): SimulatedDisk {
-  const sizeBytes = roundUpToUnit(shape.sizeBytes, "1", null);
-  return new SimulatedDisk(deviceBytesFor(sizeBytes, null));
+/** A disk as large as the members of the shape, the one of `slot` if they differ. */
+export function blankDisk(shape: Shape, slot = 0): SimulatedDisk {
+  return new SimulatedDisk(deviceBytesFor(usableBytes(shape, slot), chunkOf(shape)));
 }
 
 /** The disks of a new array, by path, as `create` leaves them. */
 export function newArrayDisks(world: World, shape: Shape): Map<string, SimulatedDisk> {
-  const paths = Array.from({ length: shape.raidDisks }, (_, slot) => `/disk${slot}`);
-  const request: CreateRequest = {
-    name: "sim",
-    level: "1",
-    members: paths,
-    sizeBytes: shape.sizeBytes,
-    bitmap: shape.bitmap,
-    assumeClean: false,
-    preallocate: false,
-    spares: 0,
-    writeMostly: [],
-    force: false,
-  };
-  const array: NewArray = {
-    request,
-    uuid: formatUuid(newUuid(world)),
-    created: timestampAt(world.clock.wallTime()),
-    sizeBytes: roundUpToUnit(shape.sizeBytes, "1", null),
-  };
-  const disks = paths.map((path, devNumber) => {
-    const disk = blankDisk(shape);
-    const device = {
-      ...{ path, devNumber, deviceBytes: disk.sizeBytes },
-      writeMostly: shape.writeMostly && devNumber === 0,
-      uuid: formatUuid(newUuid(world)),
-    };
+  const uuid = formatUuid(newUuid(world));
+  const created = timestampAt(world.clock.wallTime());
+  const disks = Array.from({ length: shape.raidDisks }, (_, slot) => {
+    const disk = blankDisk(shape, slot);
+    const layout = layoutOf(shape, disk);
+    const empty = emptySuperblock(layout.maxDev);
+    const superblock = encodeSuperblock({
+      ...empty,
+      featureMap:
+        (shape.bitmap === "lockless" ? FEATURE_BITMAP_OFFSET : 0) |
+        (shape.level === "0" ? FEATURE_RAID0_LAYOUT : 0),
+      ...{ setUuid: uuid, setName: "sim", ctime: created, utime: created, events: EVENTS },
+      ...{ level: LEVELS[shape.level], layout: shape.layout, raidDisks: shape.raidDisks },
+      sizeSectors: isRedundant(shape) ? usableBytes(shape, slot) / 512 : 0,
+      chunksizeSectors: shape.chunkBytes / 512,
+      bitmapOffsetSectors: layout.bitmapOffsetSectors,
+      dataOffsetSectors: layout.dataOffsetSectors,
+      dataSizeSectors: layout.dataSizeSectors,
+      devNumber: slot,
+      deviceUuid: formatUuid(newUuid(world)),
+      devflags: shape.writeMostly && slot === 0 ? DEVFLAG_WRITE_MOSTLY : 0,
+      resyncOffsetSectors: "clean",
+      roles: empty.roles.map((_, number) => (number < shape.raidDisks ? number : ROLE_SPARE)),
+    });
     if (shape.bitmap === "lockless") {
       const offset = SUPERBLOCK_OFFSET_BYTES + BITMAP_OFFSET_SECTORS * 512;
-      put(disk, encodeNewBitmap(array), offset);
+      put(disk, encodeBitmap(shape, uuid, created), offset);
     }
-    put(disk, encodeNewSuperblock(array, device), SUPERBLOCK_OFFSET_BYTES);
-    return [path, disk] as const;
+    put(disk, superblock, SUPERBLOCK_OFFSET_BYTES);
+    return [`/disk${slot}`, disk] as const;
   });
   return new Map(disks);
 }
 
-/** Byte offset of the data area: the same on every disk of the shape. */
-export function dataOffset(shape: Shape): number {
-  const deviceBytes = blankDisk(shape).sizeBytes;
-  const device = { path: "", deviceBytes, devNumber: 0, writeMostly: false, uuid: "" };
-  const request = { members: [""], spares: 0, bitmap: shape.bitmap } as unknown as CreateRequest;
-  return layoutOf(device, request).dataOffsetSectors * 512;
+function encodeBitmap(shape: Shape, uuid: string, utime: ReturnType<typeof timestampAt>) {
+  const tracked = trackedBytes(oracleShape(shape));
+  const regionBytes = regionBytesFor(tracked, BITMAP_RESERVED_SECTORS);
+  const newest = { events: EVENTS, utime };
+  const header = encodeBitmapSuperblock({
+    uuid,
+    events: EVENTS,
+    eventsCleared: EVENTS,
+    syncSizeSectors: tracked / 512,
+    state: 0,
+    regionSectors: regionBytes / 512,
+    daemonSleepSeconds: DAEMON_SLEEP_SECONDS,
+    writeBehind: 0,
+    sectorsReserved: BITMAP_RESERVED_SECTORS,
+    knownZero: shape.unknown === true ? null : { newest, older: NO_UPDATE },
+  });
+  const bytes = new Uint8Array(BITMAP_RESERVED_SECTORS * 512);
+  bytes.set(header);
+  const states = bytes.subarray(BITMAP_HEADER_BYTES);
+  states.fill(State.Unwritten, 0, regionCount(tracked, regionBytes));
+  return bytes;
 }
 
-function put(disk: SimulatedDisk, bytes: Uint8Array, offset: number): void {
+/** The shape as the oracle takes it. */
+export function oracleShape(shape: Shape): OracleShape {
+  const { level, layout, chunkBytes, raidDisks } = shape;
+  const slots = Array.from({ length: raidDisks }, (_, slot) => slot);
+  return {
+    ...{ level: LEVELS[level], layout, chunkBytes, raidDisks },
+    componentBytes: isRedundant(shape) ? usableBytes(shape, 0) : 0,
+    dataBytes: slots.map((slot) => layoutOf(shape, blankDisk(shape, slot)).dataSizeSectors * 512),
+  };
+}
+
+/** What clients of the array see. */
+export const sizeOf = (shape: Shape): number => arrayBytes(oracleShape(shape));
+
+export const isRedundant = ({ level }: Shape): boolean => level !== "0" && level !== "linear";
+
+function usableBytes(shape: Shape, slot: number): number {
+  const { level, sizes, sizeBytes } = shape;
+  return roundUpToUnit(sizes?.[slot] ?? sizeBytes, level, chunkOf(shape));
+}
+
+const chunkOf = ({ chunkBytes }: Shape): number | null => (chunkBytes === 0 ? null : chunkBytes);
+
+function layoutOf(shape: Shape, { sizeBytes: deviceBytes }: SimulatedDisk): MemberLayout {
+  const { level, raidDisks, bitmap } = shape;
+  const chunkBytes = chunkOf(shape);
+  return planLayout({ path: "", deviceBytes, level, raidDisks, spares: 0, chunkBytes, bitmap });
+}
+
+/** Byte offset of the data area: the same on every disk of a shape with redundancy. */
+export function dataOffset(shape: Shape): number {
+  return layoutOf(shape, blankDisk(shape)).dataOffsetSectors * 512;
+}
+
+/** Writes behind the engine's back, durably. */
+export function put(disk: SimulatedDisk, bytes: Uint8Array, offset: number): void {
   const write = disk.begin(bytes, offset);
   disk.takeEffect(write);
   disk.complete(write);

@@ -6,13 +6,20 @@ import { describe, expect, it } from "vitest";
 import type { NbdRaidError } from "../../src/errors.ts";
 import type { Fault, OperationKind } from "../../src/member/simulated.ts";
 import { expectInSyncEqual, expectUnmarkedEqual, readAll } from "./checks.ts";
+import { MIRROR, type Shape } from "./disks.ts";
 import { Machine } from "./machine.ts";
 import { Model } from "./model.ts";
 import { runScript } from "./script.ts";
 import { World } from "./world.ts";
 
 const MiB = 1024 * 1024;
-const SHAPE = { raidDisks: 2, sizeBytes: 2 * MiB, bitmap: "lockless", writeMostly: false } as const;
+const SHAPE: Shape = {
+  ...MIRROR,
+  raidDisks: 2,
+  sizeBytes: 2 * MiB,
+  bitmap: "lockless",
+  writeMostly: false,
+};
 const SEED = 1;
 const CHANGING: readonly OperationKind[] = ["write", "writeDurable", "sync", "punch", "zero"];
 const PATHS = ["/disk0", "/disk1"];

@@ -7,7 +7,8 @@ import { loadArray, type OpenMember } from "../../src/array/load.ts";
 import type { ArraySettings } from "../../src/array/status.ts";
 import { NbdRaidError } from "../../src/errors.ts";
 import type { SimulatedDisk } from "../../src/member/simulated-disk.ts";
-import { dataOffset, newArrayDisks, newUuid, type Shape } from "./disks.ts";
+import { chunksBySlot, type OracleShape } from "../raid/oracle-placement.ts";
+import { dataOffset, newArrayDisks, newUuid, oracleShape, type Shape } from "./disks.ts";
 import { Trace, TracedMember } from "./traced.ts";
 import type { World } from "./world.ts";
 
@@ -16,6 +17,7 @@ const logger = pino({ level: "silent" });
 export class Machine {
   readonly world: World;
   readonly shape: Shape;
+  readonly oracle: OracleShape;
   readonly trace = new Trace();
   readonly dataOffset: number;
   disks: Map<string, SimulatedDisk>;
@@ -24,10 +26,14 @@ export class Machine {
   /** As last opened, by path. */
   readonly members = new Map<string, TracedMember>();
   private running: RaidArray | null = null;
+  /** Level 10: by slot and chunk of the member, the chunk of the array. */
+  private readonly chunks: readonly (readonly number[])[] | null;
 
   constructor(world: World, shape: Shape) {
     this.world = world;
     this.shape = shape;
+    this.oracle = oracleShape(shape);
+    this.chunks = shape.level === "10" ? chunksBySlot(this.oracle) : null;
     this.disks = newArrayDisks(world, shape);
     this.dataOffset = dataOffset(shape);
   }
@@ -53,8 +59,37 @@ export class Machine {
     return member;
   }
 
+  /**
+   * The regions that a range of a member belongs to, from its first byte of data on; those of the
+   * array's own bytes at level 10, where members hold them in another order.
+   */
+  regionsAt(path: string, offset: number, length: number): number[] {
+    const { regions } = this.array;
+    const { chunks } = this;
+    const start = offset - this.dataOffset;
+    if (chunks === null) return span(regions.at(start), regions.at(start + length - 1));
+    const slot = this.array.devices.all().find(({ member }) => member.path === path)?.slot ?? 0;
+    const { chunkBytes } = this.shape;
+    const found = new Set<number>();
+    for (let at = start; at < start + length;) {
+      const next = Math.min(start + length, (Math.floor(at / chunkBytes) + 1) * chunkBytes);
+      const chunk = chunks[slot]?.[Math.floor(at / chunkBytes)];
+      if (chunk !== undefined) {
+        const tracked = chunk * chunkBytes + (at % chunkBytes);
+        const last = regions.at(tracked + next - at - 1);
+        for (const region of span(regions.at(tracked), last)) found.add(region);
+      }
+      at = next;
+    }
+    return [...found];
+  }
+
   /** What assembly makes of these disks. */
-  async plan(paths = this.paths, readOnly = false): Promise<AssemblyPlan<OpenMember>> {
+  async plan(
+    paths = this.paths,
+    readOnly = false,
+    force = false,
+  ): Promise<AssemblyPlan<OpenMember>> {
     const found: OpenMember[] = [];
     for (const path of paths) {
       const member = this.open(path, readOnly);
@@ -66,7 +101,7 @@ export class Machine {
       const read = await this.world.until(headers);
       if (read !== null) found.push({ path, member, ...read });
     }
-    return planAssembly(found);
+    return planAssembly(found, { force });
   }
 
   /** Loads the array; `start` of it is the caller's. */
@@ -124,4 +159,8 @@ export class Machine {
     this.members.set(path, member);
     return member;
   }
+}
+
+function span(first: number, last: number): number[] {
+  return Array.from({ length: last - first + 1 }, (_, index) => first + index);
 }

@@ -53,10 +53,8 @@ export function changesData(machine: Machine, { kind, offset }: Operation): bool
   return CHANGES.has(kind) && offset >= machine.dataOffset;
 }
 
-function* regionsOf(machine: Machine, array: RaidArray, operation: Operation): Iterable<number> {
-  const start = operation.offset - machine.dataOffset;
-  const last = array.regions.at(start + operation.length - 1);
-  for (let region = array.regions.at(start); region <= last; region++) yield region;
+function regionsOf(machine: Machine, operation: Operation): readonly number[] {
+  return machine.regionsAt(operation.path, operation.offset, operation.length);
 }
 
 /** Rule 1: durable before data. The trace starts where every member is clean or new. */
@@ -67,7 +65,7 @@ export function expectMarkedBeforeData(machine: Machine): void {
     ended: (operation) => durable.get(operation.path)?.apply(operation),
     issued: (operation) => {
       if (!changesData(machine, operation)) return;
-      for (const region of regionsOf(machine, array, operation)) {
+      for (const region of regionsOf(machine, operation)) {
         for (const [path, states] of durable) {
           const marked = states.at(region) >= State.Dirty;
           expect(marked, `region ${region} is marked on ${path} before its data`).toBe(true);
@@ -85,7 +83,7 @@ export function expectSyncedBeforeEqual(machine: Machine): void {
   const expectSynced = (now: number, region: number | null): void => {
     for (const change of operations) {
       if (change.issued > now || !changesData(machine, change)) continue;
-      const concerned = region === null || [...regionsOf(machine, array, change)].includes(region);
+      const concerned = region === null || regionsOf(machine, change).includes(region);
       if (!concerned) continue;
       const covers = operations.some(({ path, kind, issued, ended }) => {
         return kind === "sync" && path === change.path && issued > change.ended && ended < now;

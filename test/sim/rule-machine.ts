@@ -1,7 +1,7 @@
 /** Machines for tests of single rules, and how far they go. */
 import { expect } from "vitest";
 import { freshBytes } from "./client.ts";
-import type { Shape } from "./disks.ts";
+import { MIRROR, type Shape } from "./disks.ts";
 import { Machine } from "./machine.ts";
 import type { Operation } from "./traced.ts";
 import { World } from "./world.ts";
@@ -9,6 +9,7 @@ import { World } from "./world.ts";
 export const KiB = 1024;
 export const MiB = 1024 * KiB;
 export const SHAPE: Shape = {
+  ...MIRROR,
   raidDisks: 2,
   sizeBytes: 2 * MiB,
   bitmap: "lockless",

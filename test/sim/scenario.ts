@@ -16,7 +16,7 @@ import {
   readAll,
 } from "./checks.ts";
 import { runClients } from "./client.ts";
-import type { Shape } from "./disks.ts";
+import { MIRROR, type Shape } from "./disks.ts";
 import { Machine } from "./machine.ts";
 import { Model } from "./model.ts";
 import { World } from "./world.ts";
@@ -179,7 +179,7 @@ export class Scenario {
     const clientsRead = world.chance(0.5);
     if (clientsRead) await world.until(this.readWhile(breaks ? null : before, synced));
     await world.until(synced);
-    if (bitmapDecides) expectDataTouchedOnly(machine, this.array, marked, clientsRead);
+    if (bitmapDecides) expectDataTouchedOnly(machine, marked, clientsRead);
     const after = await world.until(readAll(this.array));
     model.check(0, after);
     if (!breaks) expectSame(after, before, "read again after the sync");
@@ -253,7 +253,7 @@ export class Scenario {
     }
     machine.trace.clear();
     await world.until(array.start());
-    if (degraded === 0) expectDataTouchedOnly(machine, array, new Set(), false);
+    if (degraded === 0) expectDataTouchedOnly(machine, new Set(), false);
     await world.until(array.wait());
     model.check(0, await world.until(readAll(array)));
     this.expectSynced();
@@ -276,6 +276,7 @@ export class Scenario {
 function chooseShape(world: World): Shape {
   const large = world.chance(0.15);
   return {
+    ...MIRROR,
     raidDisks: world.pick([2, 2, 3]),
     // More than 512 regions of 64 KiB: two bitmap blocks.
     sizeBytes: large ? 40 * MiB : world.pick([2, 3, 5]) * MiB,
