@@ -43,15 +43,18 @@ interface Handle {
 
 /** After the goodbye a client gets this long to hang up: closing at once could lose replies. */
 const LINGER_MS = 500;
-const KEEP_ALIVE_MS = 60_000;
 
 export class Connection {
   /** Resolves when the socket is closed and the device has finished what was asked of it. */
   readonly done: Promise<void>;
   readonly peer: string;
+  /** Null: a Unix socket. */
+  readonly address: string | null;
   /** What the client is heard and answered by: what it connected to, later TLS on top of that. */
   #socket: net.Socket;
   #secured = false;
+  /** One is under way at a time. */
+  #writes = 0;
   readonly #session: Session;
   readonly #context: ConnectionContext;
   #timer: NodeJS.Timeout;
@@ -63,8 +66,10 @@ export class Connection {
   constructor(accepted: net.Socket, tlsMode: TlsMode, context: ConnectionContext) {
     this.#context = context;
     const { localAddress, remoteAddress, remotePort } = accepted;
+    const { handshakeMs, keepAliveMs } = context.limits;
     const isTcp = localAddress !== undefined;
     this.peer = isTcp ? `${remoteAddress}:${remotePort}` : "unix";
+    this.address = isTcp ? (remoteAddress ?? "") : null;
     let onDone = () => {};
     this.done = new Promise((resolve) => (onDone = resolve));
     this.#session = new Session(this.#transport(), {
@@ -73,15 +78,34 @@ export class Connection {
       limits: context.limits,
       tlsMode,
       onDeviceError: context.onDeviceError,
-      onNegotiated: () => context.timers.clearTimeout(this.#timer),
+      onNegotiated: () => {
+        context.timers.clearTimeout(this.#timer);
+        this.#dropWhenIdle();
+      },
       onDone,
     });
     const handle = detachHandle(accepted);
     this.#socket = this.#wrap(handle);
-    this.#timer = this.#destroyAfter(context.limits.handshakeMs, "handshake timed out");
-    if (isTcp) this.#socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+    this.#timer = this.#destroyAfter(handshakeMs, "handshake timed out");
+    if (isTcp) this.#socket.setNoDelay(true).setKeepAlive(keepAliveMs > 0, keepAliveMs);
     else context.tuneSocket(handle.fd);
     this.#session.start();
+  }
+
+  get heldBytes(): number {
+    return this.#session.heldBytes;
+  }
+
+  get headway(): number {
+    return this.#writes;
+  }
+
+  get served(): boolean {
+    return (this.#session.transmission?.inFlight ?? 0) > 0;
+  }
+
+  get negotiating(): boolean {
+    return this.#session.transmission === null;
   }
 
   /** Null while the client negotiates. */
@@ -172,11 +196,24 @@ export class Connection {
   }
 
   #send(chunks: readonly Uint8Array[], sent: () => void): void {
+    this.#writes++;
     if (this.#secured) return sendInSlices(this.#socket, chunks, sent);
     const last = chunks.length - 1;
     if (last > 0) this.#socket.cork();
     chunks.forEach((chunk, index) => this.#socket.write(chunk, index === last ? sent : undefined));
     if (last > 0) this.#socket.uncork();
+  }
+
+  /** What the device is still at is not the client's silence. */
+  #dropWhenIdle(): void {
+    const { limits, logger } = this.#context;
+    if (limits.idleMs === 0) return;
+    const socket = this.#socket;
+    socket.setTimeout(limits.idleMs).on("timeout", () => {
+      if (this.served) return void socket.setTimeout(limits.idleMs);
+      logger.debug({ peer: this.peer, reason: "idle" }, "connection dropped");
+      socket.destroy();
+    });
   }
 
   #part(reason: string): void {

@@ -1,9 +1,20 @@
 /** What one client, or all of them, may take. Every queue and buffer of the wire is bounded. */
 export interface Limits {
-  /** Connections at a time, those still negotiating included; more are closed on accept. */
+  /**
+   * Connections at a time, those still negotiating included. One more takes the place of the
+   * oldest that is still negotiating; if there is none it is closed on accept.
+   */
   readonly connections: number;
-  /** From accept to the end of negotiation. */
+  /** The same, of one TCP address. Those of Unix sockets are not counted here. */
+  readonly connectionsPerAddress: number;
+  /** Connections that have not chosen an export yet; one more takes the place of the oldest. */
+  readonly negotiating: number;
+  /** From accept to the end of negotiation, TLS included. */
   readonly handshakeMs: number;
+  /** A client that neither sends nor takes a byte for so long is dropped; 0: it may be idle. */
+  readonly idleMs: number;
+  /** A TCP client that is silent for so long is probed, and dropped if it is gone; 0: never. */
+  readonly keepAliveMs: number;
   /** Requests of one connection that wait for the device or for their reply to be sent. */
   readonly requestsInFlight: number;
   /**
@@ -11,15 +22,25 @@ export interface Limits {
    * is not read. One largest message (32 MiB) may come on top.
    */
   readonly bytesInFlight: number;
+  /** Buffer memory of all connections. Above it each is served one request at a time. */
+  readonly memoryBytes: number;
+  /** While memory is above its limit: a client that holds some for so long is dropped. */
+  readonly stallMs: number;
   /** How long `close` waits for clients that do not read their last replies. */
   readonly closeMs: number;
 }
 
 export const DEFAULT_LIMITS: Limits = {
-  connections: 256,
+  connections: 512,
+  connectionsPerAddress: 256,
+  negotiating: 256,
   handshakeMs: 10_000,
+  idleMs: 0,
+  keepAliveMs: 60_000,
   requestsInFlight: 256,
   bytesInFlight: 64 * 2 ** 20,
+  memoryBytes: 2 ** 30,
+  stallMs: 10_000,
   closeMs: 5_000,
 };
 

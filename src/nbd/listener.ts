@@ -1,5 +1,7 @@
 /** Listening sockets: TCP, Unix, and those inherited by LISTEN_FDS. */
 import {
+  chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   readFileSync,
@@ -26,6 +28,17 @@ export interface ListenerEvents {
   readonly onError: (error: Error) => void;
 }
 
+/** Who may connect to a Unix socket: those who may write to its file. */
+export interface SocketAccess {
+  /** Permission bits, 0o660 for example. */
+  readonly mode: number;
+  /** Numbers, or null: as the server's own. */
+  readonly uid: number | null;
+  readonly gid: number | null;
+}
+
+export const PRIVATE_SOCKET: SocketAccess = { mode: 0o600, uid: null, gid: null };
+
 /** The first inherited descriptor (sd_listen_fds(3)). */
 const LISTEN_FDS_START = 3;
 /** Longer ones do not fit a sockaddr_un. */
@@ -40,8 +53,12 @@ export function inheritedDescriptors(env: NodeJS.ProcessEnv, pid: number): numbe
 }
 
 /** Throws "address-in-use" or "address-invalid". A socket file nobody listens on is replaced. */
-export async function listenAt(address: Address, events: ListenerEvents): Promise<Listener> {
-  return address.kind === "tcp" ? listenTcp(address, events) : listenUnix(address, events);
+export async function listenAt(
+  address: Address,
+  access: SocketAccess,
+  events: ListenerEvents,
+): Promise<Listener> {
+  return address.kind === "tcp" ? listenTcp(address, events) : listenUnix(address, access, events);
 }
 
 /** Takes over a listening socket; it is closed with the listener. Throws "address-invalid". */
@@ -62,6 +79,7 @@ async function listenTcp(
 
 async function listenUnix(
   address: Address & { kind: "unix" },
+  access: SocketAccess,
   events: ListenerEvents,
 ): Promise<Listener> {
   const { path } = address;
@@ -69,8 +87,16 @@ async function listenUnix(
     throw new NbdRaidError("address-invalid", `socket path too long: ${path}`);
   }
   await removeStaleSocket(path);
-  const server = await bind({ path }, formatUri(address), events);
+  const server = await bindPrivately(path, formatUri(address), events);
   const made = lstatSync(path);
+  try {
+    if (access.uid !== null || access.gid !== null)
+      chownSync(path, access.uid ?? made.uid, access.gid ?? made.gid);
+    chmodSync(path, access.mode);
+  } catch (error) {
+    closeUnix(server, path, made);
+    throw listenError(error as NodeJS.ErrnoException, formatUri(address));
+  }
   return { address, close: () => closeUnix(server, path, made) };
 }
 
@@ -101,6 +127,19 @@ function closeUnix(server: net.Server, path: string, made: Stats): void {
 
 function statOf(path: string): Stats | null {
   return lstatSync(path, { throwIfNoEntry: false }) ?? null;
+}
+
+/**
+ * Nobody else can connect until the file's owner and mode are set. The path is bound before
+ * `listen` returns, so no other file is made under this umask.
+ */
+function bindPrivately(path: string, name: string, events: ListenerEvents): Promise<net.Server> {
+  const umask = process.umask(0o777 & ~PRIVATE_SOCKET.mode);
+  try {
+    return bind({ path }, name, events);
+  } finally {
+    process.umask(umask);
+  }
 }
 
 function bind(options: net.ListenOptions & { fd?: number }, name: string, events: ListenerEvents) {

@@ -2,6 +2,7 @@
 import type net from "node:net";
 import type { Logger } from "pino";
 import { NbdRaidError } from "../errors.ts";
+import { admit, type AllowList } from "./access.ts";
 import type { Export } from "./block-device.ts";
 import {
   Connection,
@@ -10,7 +11,15 @@ import {
   type Timers,
 } from "./connection.ts";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
-import { listenAt, listenDescriptor, type Listener, type ListenerEvents } from "./listener.ts";
+import {
+  listenAt,
+  listenDescriptor,
+  type Listener,
+  type ListenerEvents,
+  PRIVATE_SOCKET,
+  type SocketAccess,
+} from "./listener.ts";
+import { MemoryGuard } from "./memory-guard.ts";
 import { SlabPool } from "./slab.ts";
 import type { TlsMode } from "./starttls.ts";
 import type { TlsEndpoint } from "./tls.ts";
@@ -24,6 +33,10 @@ export interface NbdServerOptions {
   readonly timers?: Timers;
   /** Called with the descriptor of each Unix socket accepted, to enlarge its buffers. */
   readonly tuneSocket?: (fd: number) => void;
+  /** Without: every address may connect. */
+  readonly allow?: AllowList;
+  /** Of the Unix sockets that the server makes. */
+  readonly socketAccess?: SocketAccess;
   /** Without: no client gets TLS. */
   readonly tls?: TlsEndpoint;
   /** Every listener requires TLS, not only those at `nbds` URIs. */
@@ -36,24 +49,33 @@ export class NbdServer {
   readonly #context: ConnectionContext;
   readonly #listeners: Listener[] = [];
   readonly #connections = new Set<Connection>();
+  readonly #memoryGuard: MemoryGuard<Connection>;
+  #look: NodeJS.Timeout | null = null;
   readonly #reported = new Set<string>();
   readonly #tlsRequired: boolean;
+  readonly #allow: AllowList | null;
+  readonly #socketAccess: SocketAccess;
   #closing: Promise<void> | null = null;
   /** Connections that wait for their server to be ready; null: none has to. */
   #held: (() => void)[] | null = null;
 
   constructor(options: NbdServerOptions) {
     const { exports, logger, limits, timers = SYSTEM_TIMERS, tuneSocket = () => {} } = options;
-    const { tls = null, tlsRequired = false } = options;
+    const { tls = null, tlsRequired = false, allow = null } = options;
     this.#tlsRequired = tlsRequired;
+    this.#allow = allow;
+    this.#socketAccess = options.socketAccess ?? PRIVATE_SOCKET;
+    const allLimits = { ...DEFAULT_LIMITS, ...limits };
+    const pool = new SlabPool(allLimits.memoryBytes);
+    this.#memoryGuard = new MemoryGuard(pool, allLimits);
     this.#context = {
       exports,
       logger,
-      limits: { ...DEFAULT_LIMITS, ...limits },
+      limits: allLimits,
       timers,
       tuneSocket,
       tls,
-      pool: new SlabPool(),
+      pool,
       onDeviceError: (...details) => this.#reportDeviceError(...details),
     };
   }
@@ -69,7 +91,7 @@ export class NbdServer {
       throw new NbdRaidError("address-invalid", `a listener serves every export: ${uri}`);
     }
     const mode = this.#tlsMode(tls, uri);
-    return this.#add(await listenAt(address, this.#listenerEvents(mode)), mode);
+    return this.#add(await listenAt(address, this.#socketAccess, this.#listenerEvents(mode)), mode);
   }
 
   /** Takes over a listening socket (see `inheritedDescriptors`); returns its URI. */
@@ -108,6 +130,7 @@ export class NbdServer {
   async #close(): Promise<void> {
     const { timers, limits } = this.#context;
     for (const listener of this.#listeners) listener.close();
+    if (this.#look !== null) timers.clearTimeout(this.#look);
     for (const admit of this.#held ?? []) admit(); // and closes it at once
     this.#held = null;
     const connections = [...this.#connections];
@@ -138,17 +161,53 @@ export class NbdServer {
   }
 
   #accept(accepted: net.Socket, mode: TlsMode): void {
-    const { limits, logger } = this.#context;
     if (this.#closing !== null) return void accepted.destroy();
     if (this.#held !== null) return void this.#held.push(() => this.#accept(accepted, mode));
-    if (this.#connections.size >= limits.connections) {
-      accepted.destroy();
-      return this.#warnOnce("connections", { limit: limits.connections }, "too many connections");
-    }
+    if (!this.#makesRoomFor(accepted)) return void accepted.destroy();
     const connection = new Connection(accepted, mode, this.#context);
-    logger.debug({ peer: connection.peer }, "connection accepted");
+    this.#context.logger.debug({ peer: connection.peer }, "connection accepted");
     this.#connections.add(connection);
     void connection.done.then(() => this.#connections.delete(connection));
+    this.#watchMemory();
+  }
+
+  /** As long as there are connections. */
+  #watchMemory(): void {
+    const { timers, logger } = this.#context;
+    this.#look ??= timers.setTimeout(() => {
+      this.#look = null;
+      for (const connection of this.#memoryGuard.look(this.#connections)) {
+        const { peer, heldBytes } = connection;
+        logger.warn({ peer, heldBytes }, "client dropped: it holds memory that others need");
+        connection.destroy();
+      }
+      if (this.#connections.size > 0) this.#watchMemory();
+    }, this.#memoryGuard.periodMs);
+    this.#look.unref();
+  }
+
+  /** False: it is closed before it hears a word. */
+  #makesRoomFor({ localAddress, remoteAddress = "" }: net.Socket): boolean {
+    const { limits, logger } = this.#context;
+    const address = localAddress === undefined ? null : remoteAddress;
+    if (address !== null && this.#allow?.allows(address) === false) {
+      logger.debug({ address }, "connection not allowed");
+      this.#warnOnce("allow", { address }, "an address that is not allowed tried to connect");
+      return false;
+    }
+    const admission = admit(address, this.#connections, limits);
+    if (!admission.admitted) {
+      const { reason } = admission;
+      this.#warnOnce(reason, { address, limit: reason }, "too many connections");
+      return false;
+    }
+    const { displaced } = admission;
+    if (displaced === null) return true;
+    this.#warnOnce("negotiating", {}, "too many connections that choose no export");
+    logger.debug({ peer: displaced.peer }, "connection gives way");
+    this.#connections.delete(displaced);
+    displaced.destroy();
+    return true;
   }
 
   #reportDeviceError(exportName: string, command: string, error: unknown): void {

@@ -25,20 +25,40 @@ function exponentFor(bytes: number): number {
 export class SlabPool {
   readonly #free: Slab[][] = [];
   #freeBytes = 0;
+  readonly #heldBytesMax: number;
+  #heldBytes = 0;
+
+  /** More than `heldBytesMax` can be handed out; it is `scarce` then. */
+  constructor(heldBytesMax = Infinity) {
+    this.#heldBytesMax = heldBytesMax;
+  }
+
+  /** Handed out and not given back. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** More is handed out than should be: holders ought to do with little. */
+  get scarce(): boolean {
+    return this.#heldBytes > this.#heldBytesMax;
+  }
 
   take(bytes: number): Slab {
     const exponent = exponentFor(bytes);
     const slab = this.#free[exponent]?.pop();
     if (slab !== undefined) {
       this.#freeBytes -= slab.bytes.length;
+      this.#heldBytes += slab.bytes.length;
       slab.references = 1;
       return slab;
     }
     const memory = Buffer.allocUnsafeSlow(2 ** exponent + HEADROOM_BYTES);
+    this.#heldBytes += memory.length;
     return { bytes: memory, view: new DataView(memory.buffer), references: 1 };
   }
 
   give(slab: Slab): void {
+    this.#heldBytes -= slab.bytes.length;
     if (this.#freeBytes + slab.bytes.length > FREE_BYTES_MAX) return;
     this.#freeBytes += slab.bytes.length;
     (this.#free[exponentFor(slab.bytes.length)] ??= []).push(slab);
@@ -56,6 +76,11 @@ export class SlabAccount {
 
   get heldBytes(): number {
     return this.#heldBytes;
+  }
+
+  /** All connections together hold more than they should. */
+  get scarce(): boolean {
+    return this.#pool.scarce;
   }
 
   /** A slab of at least `bytes`, with one reference. */
