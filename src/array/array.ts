@@ -8,13 +8,14 @@ import { NbdRaidError } from "../errors.ts";
 import { MemberError } from "../member/member.ts";
 import { levelName } from "../metadata/levels.ts";
 import type { Superblock } from "../metadata/superblock.ts";
-import type { BlockDevice } from "../nbd/block-device.ts";
+import type { BlockDevice, Extent, RegionExtent } from "../nbd/block-device.ts";
 import type { Level } from "../raid/level.ts";
 import { levelOf } from "../raid/levels.ts";
 import type { SyncFailure, SyncJob } from "../sync/engine.ts";
 import { MemberBitmapStore } from "./bitmap-store.ts";
 import type { ArrayDescription } from "./description.ts";
 import type { Device, Devices } from "./devices.ts";
+import { Extents } from "./extents.ts";
 import { Failures } from "./failures.ts";
 import { Membership, type MembershipParts } from "./membership.ts";
 import { MetadataWriter } from "./metadata-writer.ts";
@@ -69,6 +70,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
   private readonly membership: Membership;
   private readonly reads: ReadPath;
   private readonly writes: WritePath;
+  private readonly stored: Extents;
   private started = false;
 
   constructor(parts: ArrayParts) {
@@ -164,6 +166,12 @@ export class RaidArray implements BlockDevice, ArrayControl {
       syncNeeded: () => this.syncs.renew(),
     });
     const { writes } = this;
+    this.stored = new Extents({
+      geometry,
+      legs: devices,
+      regions,
+      knownZero: () => metadata.knownZero,
+    });
     this.reads = new ReadPath({
       name,
       readOnly,
@@ -179,6 +187,10 @@ export class RaidArray implements BlockDevice, ArrayControl {
 
   get name(): string {
     return this.about.name;
+  }
+
+  get hasRegions(): boolean {
+    return this.about.bitmap !== "none";
   }
 
   get sizeBytes(): number {
@@ -234,6 +246,25 @@ export class RaidArray implements BlockDevice, ArrayControl {
 
   flush(): Promise<void> {
     return this.writes.flush();
+  }
+
+  // ---- what is known of the storage
+
+  zeroesFast(_offset: number, length: number, allocate: boolean): boolean {
+    return this.stored.zeroesFast(length, allocate);
+  }
+
+  zeroesAt(offset: number, length: number): number {
+    return this.stored.zeroesAt(offset, length);
+  }
+
+  async extents(offset: number, length: number, max: number): Promise<Extent[]> {
+    this.writes.refuseIfStopping();
+    return this.stored.extents(offset, length, max);
+  }
+
+  regionStates(offset: number, length: number, max: number): RegionExtent[] {
+    return this.stored.regionStates(offset, length, max);
   }
 
   // ---- syncs

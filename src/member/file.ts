@@ -4,7 +4,7 @@ import { performance } from "node:perf_hooks";
 import { assert } from "../errors.ts";
 import { cachedRead, cachedReadv, UNSUPPORTED } from "../platform/cached-read.ts";
 import { willNeed } from "../platform/prefetch.ts";
-import { seekData } from "../platform/seek.ts";
+import { seekData, seekHole } from "../platform/seek.ts";
 import { readvFully, writeFully, writevFully } from "./blocking.ts";
 import { InlineWrites } from "./inline-writes.ts";
 import { MemberError } from "./member.ts";
@@ -38,6 +38,7 @@ export class FileMember implements Member {
   readonly readOnly: boolean;
   readonly descriptor: number;
   readonly syncsInline: boolean;
+  readonly punchesFast: boolean;
 
   readonly #file: OpenFile;
   readonly #inlineWrites = new InlineWrites(() => performance.now());
@@ -54,6 +55,7 @@ export class FileMember implements Member {
     this.sizeBytes = file.sizeBytes;
     this.descriptor = file.descriptor;
     this.syncsInline = file.inMemory;
+    this.punchesFast = file.punches;
     this.#file = file;
   }
 
@@ -205,6 +207,13 @@ export class FileMember implements Member {
       if (from >= end) return null;
       const data = await seekData(this.descriptor, from);
       return data !== null && data < end ? data : null;
+    });
+  }
+
+  nextHole(from: number, end: number): Promise<number> {
+    return this.#run("seek", async () => {
+      const hole = await seekHole(this.descriptor, from);
+      return hole === null ? end : Math.min(hole, end);
     });
   }
 

@@ -39,6 +39,8 @@ export interface Member {
   /** True if `sync` has nothing to do (memory file systems): then an inline FUA costs nothing. */
   readonly syncsInline: boolean;
 
+  /** True if `punch` gives space back at once; false: it may have to write zeroes. */
+  readonly punchesFast: boolean;
   /** The range reads as zeroes afterwards, its space given back where that is possible. */
   punch(offset: number, length: number): Promise<void>;
   /** The range reads as zeroes afterwards, its space allocated. */
@@ -47,6 +49,8 @@ export interface Member {
   prefetch(offset: number, length: number): Promise<void>;
   /** The first offset >= `from` and < `end` that may hold data other than a hole, or null. */
   nextData(from: number, end: number): Promise<number | null>;
+  /** The first offset >= `from` and < `end` that is in a hole, or `end`. */
+  nextHole(from: number, end: number): Promise<number>;
 
   /** Closes after the operations under way have finished. */
   close(): Promise<void>;

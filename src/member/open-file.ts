@@ -3,6 +3,7 @@ import { constants, statSync } from "node:fs";
 import type { BigIntStats } from "node:fs";
 import { NbdRaidError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
+import { punchHole } from "../platform/fallocate.ts";
 import { isOnMemoryFileSystem } from "../platform/file-system.ts";
 import { lockImage } from "../platform/lock.ts";
 import type { Unlock } from "../platform/lock.ts";
@@ -18,6 +19,8 @@ export interface OpenFile {
   readonly identity: string;
   /** On tmpfs or ramfs: nothing waits for a device. */
   readonly inMemory: boolean;
+  /** The file system makes holes. */
+  readonly punches: boolean;
   /** To be called before the descriptors are closed. */
   readonly unlock: Unlock;
 }
@@ -52,13 +55,24 @@ export async function openFile(
     const isFile = expected.isFile();
     const sizeBytes = isFile ? Number(expected.size) : await seekEnd(descriptor);
     const inMemory = isFile && isOnMemoryFileSystem(path);
+    const punches = isFile && !readOnly && (await canPunch(descriptor, sizeBytes));
     // Last: nothing may fail after it.
     const unlock = unlocked ? () => undefined : lockImage(descriptor, path, readOnly);
     if (unlock === null) throw new NbdRaidError("member-in-use", `${path} is in use`);
-    return { descriptor, durableDescriptor, sizeBytes, identity, inMemory, unlock };
+    return { descriptor, durableDescriptor, sizeBytes, identity, inMemory, punches, unlock };
   } catch (error) {
     await Promise.all(descriptors.map((fd) => closeDescriptor(fd)));
     throw openError(path, error);
+  }
+}
+
+/** Tries it behind the end of the file, where there is nothing to lose. */
+async function canPunch(descriptor: number, sizeBytes: number): Promise<boolean> {
+  try {
+    await punchHole(descriptor, Math.ceil(sizeBytes / 4096) * 4096, 4096);
+    return true;
+  } catch {
+    return false;
   }
 }
 

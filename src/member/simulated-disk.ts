@@ -67,6 +67,14 @@ export class SimulatedDisk {
     return null;
   }
 
+  /** The first offset >= `from` and < `end` in a sector that is all zeroes, or `end`. */
+  nextHole(from: number, end: number): number {
+    for (let at = from; at < end; at = (Math.floor(at / SECTOR) + 1) * SECTOR) {
+      if (this.#cached(Math.floor(at / SECTOR)).equals(ZERO_SECTOR)) return at;
+    }
+    return end;
+  }
+
   /** Issues a write: its bytes may reach the media from now on. */
   begin(bytes: Uint8Array, offset: number): DiskWrite {
     const write = { offset, bytes: new Uint8Array(bytes), completedAt: Infinity };

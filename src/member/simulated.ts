@@ -40,6 +40,7 @@ export class SimulatedMember implements Member {
   readonly readOnly: boolean;
   readonly descriptor = null;
   readonly syncsInline = false;
+  readonly punchesFast = true;
 
   readonly #disk: SimulatedDisk;
   readonly #random: Random;
@@ -133,6 +134,14 @@ export class SimulatedMember implements Member {
     let found: number | null = null;
     const takeEffect = (): void => {
       found = this.#disk.nextData(from, end);
+    };
+    return this.#perform("read", { takeEffect }).then(() => found);
+  }
+
+  nextHole(from: number, end: number): Promise<number> {
+    let found = end;
+    const takeEffect = (): void => {
+      found = this.#disk.nextHole(from, end);
     };
     return this.#perform("read", { takeEffect }).then(() => found);
   }

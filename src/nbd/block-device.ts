@@ -27,8 +27,40 @@ export interface BlockDevice {
   trim(offset: number, length: number, fua: boolean): Promise<void>;
   /** The range reads as zeroes afterwards; `allocate` (NO_HOLE) keeps space behind it. */
   zero(offset: number, length: number, allocate: boolean, fua: boolean): Promise<void>;
+  /** True if `zero` of this range is sure to take less time than writing it; nothing is done. */
+  zeroesFast(offset: number, length: number, allocate: boolean): boolean;
   /** Prefetch (NBD_CMD_CACHE): a hint, never an error. */
   cache(offset: number, length: number): Promise<void>;
+
+  /**
+   * What is known of a range without asking the storage. n > 0: its first n bytes read as zeroes.
+   * -n: nothing is known of its first n. `length` is not 0, and bounds n.
+   */
+  zeroesAt(offset: number, length: number): number;
+  /**
+   * How the range is stored: consecutive extents from `offset` on, none empty, at least one and at
+   * most `max`; neighbours differ. They may end before the range does, never after.
+   */
+  extents(offset: number, length: number, max: number): Promise<Extent[]>;
+  /** False: there is no bitmap, and `regionStates` is not called. */
+  readonly hasRegions: boolean;
+  /** The states of the regions that hold the range, by the same rules as {@link extents}. */
+  regionStates(offset: number, length: number, max: number): RegionExtent[];
+}
+
+/** Part of a device, as `base:allocation` means it. */
+export interface Extent {
+  readonly length: number;
+  /** No space is behind it, so that a write may fail for want of space. Only where `zero`. */
+  readonly hole: boolean;
+  /** It reads as zeroes. False: it may or may not. */
+  readonly zero: boolean;
+}
+
+/** Part of a device whose regions are all in this state (docs/internals/bitmap.md). */
+export interface RegionExtent {
+  readonly length: number;
+  readonly state: number;
 }
 
 /** What a client asks for by name. `exports` has at least one; the first of one is the default. */

@@ -1,7 +1,7 @@
 /** Bytes to values and back. Pure; the callers check lengths and meanings. */
-import type { Errno } from "../errors.ts";
 import {
   BlockSize,
+  EXTENDED_REQUEST_MAGIC,
   GREETING_BYTES,
   GREETING_MAGIC,
   HandshakeFlag,
@@ -10,10 +10,10 @@ import {
   OPTION_REPLY_HEADER_BYTES,
   OPTION_REPLY_MAGIC,
   REQUEST_MAGIC,
-  SIMPLE_REPLY_MAGIC,
   TransmissionFlag,
 } from "./constants.ts";
-import type { BlockDevice } from "./block-device.ts";
+import type { Export } from "./block-device.ts";
+import { contextsOf, type Negotiated } from "./negotiated.ts";
 
 /** A transmission request. One object is filled again and again: copy what must last. */
 export interface Request {
@@ -22,43 +22,51 @@ export interface Request {
   /** The cookie is opaque and only echoed: two halves, as signed integers. */
   cookieHigh: number;
   cookieLow: number;
+  /** The offset as it came: extended replies echo it. */
+  offsetHigh: number;
+  offsetLow: number;
   /** Exact below 2^53; larger ones are rounded, and still larger than any device. */
   offset: number;
   length: number;
 }
 
 export function emptyRequest(): Request {
-  return { flags: 0, command: 0, cookieHigh: 0, cookieLow: 0, offset: 0, length: 0 };
+  return {
+    flags: 0,
+    command: 0,
+    cookieHigh: 0,
+    cookieLow: 0,
+    offsetHigh: 0,
+    offsetLow: 0,
+    offset: 0,
+    length: 0,
+  };
 }
 
 /** Fills `into` from the 28 bytes at `at`; false if they do not start a request. */
 export function decodeRequest(view: DataView, at: number, into: Request): boolean {
   if (view.getUint32(at) !== REQUEST_MAGIC) return false;
-  into.flags = view.getUint16(at + 4);
-  into.command = view.getUint16(at + 6);
-  into.cookieHigh = view.getInt32(at + 8);
-  into.cookieLow = view.getInt32(at + 12);
-  into.offset = view.getUint32(at + 16) * 2 ** 32 + view.getUint32(at + 20);
+  decodeCommon(view, at, into);
   into.length = view.getUint32(at + 24);
   return true;
 }
 
-/** Writes the 16 bytes of a simple reply's header. */
-export function encodeSimpleReply(
-  view: DataView,
-  at: number,
-  request: Request,
-  error: Errno,
-): void {
-  view.setUint32(at, SIMPLE_REPLY_MAGIC);
-  view.setUint32(at + 4, error);
-  view.setInt32(at + 8, request.cookieHigh);
-  view.setInt32(at + 12, request.cookieLow);
+/** The same for the 32 bytes of a request with an extended header. */
+export function decodeExtendedRequest(view: DataView, at: number, into: Request): boolean {
+  if (view.getUint32(at) !== EXTENDED_REQUEST_MAGIC) return false;
+  decodeCommon(view, at, into);
+  into.length = view.getUint32(at + 24) * 2 ** 32 + view.getUint32(at + 28);
+  return true;
 }
 
-/** Replaces the error of a reply header written before. */
-export function encodeReplyError(view: DataView, at: number, error: Errno): void {
-  view.setUint32(at + 4, error);
+function decodeCommon(view: DataView, at: number, into: Request): void {
+  into.flags = view.getUint16(at + 4);
+  into.command = view.getUint16(at + 6);
+  into.cookieHigh = view.getInt32(at + 8);
+  into.cookieLow = view.getInt32(at + 12);
+  into.offsetHigh = view.getInt32(at + 16);
+  into.offsetLow = view.getInt32(at + 20);
+  into.offset = (into.offsetHigh >>> 0) * 2 ** 32 + (into.offsetLow >>> 0);
 }
 
 export function encodeGreeting(): Buffer {
@@ -112,11 +120,41 @@ export function encodeListEntry(name: string, description: string): Buffer {
   return Buffer.concat([length, nameBytes, Buffer.from(description)]);
 }
 
+/** The data of NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT: a name, and queries. */
+export function decodeMetaRequest(data: Buffer): { name: Buffer; queries: Buffer[] } | null {
+  const name = lengthAndBytes(data, 0);
+  if (name === null || name.end + 4 > data.length) return null;
+  const count = data.readUInt32BE(name.end);
+  const queries: Buffer[] = [];
+  let at = name.end + 4;
+  // Each takes four bytes at least, so that the data bounds the loop.
+  for (let i = 0; i < count; i++) {
+    const query = lengthAndBytes(data, at);
+    if (query === null) return null;
+    queries.push(query.bytes);
+    at = query.end;
+  }
+  return at === data.length ? { name: name.bytes, queries } : null;
+}
+
+function lengthAndBytes(data: Buffer, at: number): { bytes: Buffer; end: number } | null {
+  if (at + 4 > data.length) return null;
+  const end = at + 4 + data.readUInt32BE(at);
+  return end > data.length ? null : { bytes: data.subarray(at + 4, end), end };
+}
+
+/** The data of NBD_REP_META_CONTEXT. */
+export function encodeMetaContext(id: number, name: string): Buffer {
+  const head = Buffer.alloc(4);
+  head.writeUInt32BE(id);
+  return Buffer.concat([head, Buffer.from(name)]);
+}
+
 /** Size and transmission flags, as in NBD_INFO_EXPORT and the reply to NBD_OPT_EXPORT_NAME. */
-export function encodeExport(device: BlockDevice): Buffer {
+export function encodeExport(exported: Export, negotiated: Negotiated): Buffer {
   const bytes = Buffer.alloc(10);
-  bytes.writeBigUInt64BE(BigInt(device.sizeBytes), 0);
-  bytes.writeUInt16BE(transmissionFlags(device), 8);
+  bytes.writeBigUInt64BE(BigInt(exported.device.sizeBytes), 0);
+  bytes.writeUInt16BE(transmissionFlags(exported, negotiated), 8);
   return bytes;
 }
 
@@ -135,16 +173,21 @@ export function encodeInfo(type: number, body: Uint8Array): Buffer {
   return Buffer.concat([head, body]);
 }
 
-function transmissionFlags(device: BlockDevice): number {
+function transmissionFlags(exported: Export, negotiated: Negotiated): number {
+  const { structured, extended } = negotiated;
+  const filters = extended && contextsOf(negotiated, exported).length > 0;
   return (
     TransmissionFlag.HAS_FLAGS |
-    (device.readOnly ? TransmissionFlag.READ_ONLY : 0) |
+    (exported.device.readOnly ? TransmissionFlag.READ_ONLY : 0) |
     TransmissionFlag.SEND_FLUSH |
     TransmissionFlag.SEND_FUA |
     TransmissionFlag.SEND_TRIM |
     TransmissionFlag.SEND_WRITE_ZEROES |
+    (structured || extended ? TransmissionFlag.SEND_DF : 0) |
     TransmissionFlag.CAN_MULTI_CONN |
-    TransmissionFlag.SEND_CACHE
+    TransmissionFlag.SEND_CACHE |
+    TransmissionFlag.SEND_FAST_ZERO |
+    (filters ? TransmissionFlag.BLOCK_STATUS_PAYLOAD : 0)
   );
 }
 

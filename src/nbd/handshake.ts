@@ -6,7 +6,9 @@ import type { Export } from "./block-device.ts";
 import { decodeOptionHeader, encodeExport, encodeGreeting, encodeOptionReply } from "./codec.ts";
 import { CLIENT_FLAGS_BYTES, HandshakeFlag, Option, OPTION_HEADER_BYTES } from "./constants.ts";
 import { OPTION_DATA_BYTES_MAX, OPTION_SKIP_BYTES_MAX, OPTIONS_MAX } from "./limits.ts";
-import { OPTION_HANDLERS, UNSUPPORTED, type Answer } from "./options.ts";
+import { NOTHING_NEGOTIATED, type Negotiated } from "./negotiated.ts";
+import type { Answer } from "./option-answer.ts";
+import { OPTION_HANDLERS, shuttingDown, UNSUPPORTED } from "./options.ts";
 import type { ReceiveBuffer } from "./receive-buffer.ts";
 import { tlsAnswer, type TlsState } from "./starttls.ts";
 
@@ -15,7 +17,9 @@ import { tlsAnswer, type TlsState } from "./starttls.ts";
  * {@link Handshake.secured}), or with a reason to close the connection.
  */
 export type Outcome =
-  { readonly chosen: Export } | { readonly startTls: true } | { readonly close: string };
+  | { readonly chosen: Export; readonly negotiated: Negotiated }
+  | { readonly startTls: true }
+  | { readonly close: string };
 
 const EXPORT_NAME_ZEROES = 124;
 const KNOWN_FLAGS = HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES;
@@ -26,6 +30,8 @@ export class Handshake {
   readonly #tls: TlsState;
   #clientFlags: number | null = null;
   #options = 0;
+  #negotiated = NOTHING_NEGOTIATED;
+  #shuttingDown = false;
   #outcome: Outcome | null = null;
 
   constructor(exports: readonly Export[], tls: TlsState, put: (bytes: Uint8Array) => void) {
@@ -52,6 +58,11 @@ export class Handshake {
   /** Null while it goes on. */
   get outcome(): Outcome | null {
     return this.#outcome;
+  }
+
+  /** From now on options are answered with ERR_SHUTDOWN. */
+  shutDown(): void {
+    this.#shuttingDown = true;
   }
 
   /** Takes one message from `input`; false if none is whole, or the handshake is over. */
@@ -82,16 +93,22 @@ export class Handshake {
     if (kept && !arrived(input, total)) return false;
     if (++this.#options > OPTIONS_MAX) return this.#close("too many options");
     const data = kept ? dataOf(input, total) : null;
-    const answer = tlsAnswer(option, length, this.#tls) ?? handler?.(data, this.#exports);
+    const haggling = { exports: this.#exports, negotiated: this.#negotiated };
+    const answer = this.#shuttingDown
+      ? shuttingDown(option)
+      : (tlsAnswer(option, length, this.#tls) ?? handler?.(data, haggling));
     this.#answer(option, answer ?? UNSUPPORTED);
     input.skip(total);
     return true;
   }
 
-  #answer(option: number, { replies, chosen, startTls, close }: Answer): void {
+  #answer(option: number, answer: Answer): void {
+    const { replies, chosen, startTls, close } = answer;
+    const negotiated = answer.negotiated ?? this.#negotiated;
+    this.#negotiated = negotiated;
     for (const { type, data } of replies) this.#put(encodeOptionReply(option, type, data));
     if (chosen !== undefined && option === Option.EXPORT_NAME) this.#putExport(chosen);
-    if (chosen !== undefined) this.#outcome = { chosen };
+    if (chosen !== undefined) this.#outcome = { chosen, negotiated };
     if (startTls !== undefined) this.#outcome = { startTls };
     if (close !== undefined) this.#outcome = { close };
   }
@@ -99,7 +116,7 @@ export class Handshake {
   /** NBD_OPT_EXPORT_NAME has a reply of its own, with 124 zeroes for clients from before. */
   #putExport(chosen: Export): void {
     const noZeroes = ((this.#clientFlags ?? 0) & HandshakeFlag.NO_ZEROES) !== 0;
-    this.#put(encodeExport(chosen.device));
+    this.#put(encodeExport(chosen, this.#negotiated));
     if (!noZeroes) this.#put(Buffer.alloc(EXPORT_NAME_ZEROES));
   }
 

@@ -11,7 +11,7 @@ const SLAB_BYTES = 256 * 2 ** 10;
 export interface Piece {
   readonly slab: Slab;
   readonly start: number;
-  end: number;
+  readonly end: number;
 }
 
 /** Sends all chunks in one write and calls back once they are no longer needed, sent or not. */
@@ -77,9 +77,14 @@ export class ReplyQueue {
     return { slab, start: this.#end - bytes, end: this.#end };
   }
 
-  /** A reserved reply is ready. It may have become shorter. */
+  /** A reserved reply is ready. */
   queue(piece: Piece): void {
     this.#pieces.push(piece);
+  }
+
+  /** A reserved reply will not be sent: another takes its place. */
+  drop(piece: Piece): void {
+    this.#account.release(piece.slab);
   }
 
   /** A reply that was built elsewhere. */

@@ -4,6 +4,7 @@
  * when to parse, when to stop reading, and when to part.
  */
 import { assert } from "../errors.ts";
+import type { TransmissionContext } from "./answers.ts";
 import type { Export } from "./block-device.ts";
 import { Handshake } from "./handshake.ts";
 import type { Limits } from "./limits.ts";
@@ -11,7 +12,7 @@ import { ReceiveBuffer } from "./receive-buffer.ts";
 import { ReplyQueue, type Send } from "./reply-queue.ts";
 import { SlabAccount, type SlabPool } from "./slab.ts";
 import type { TlsMode } from "./starttls.ts";
-import { Transmission, type TransmissionContext } from "./transmission.ts";
+import { Transmission } from "./transmission.ts";
 
 /** What a session needs of the socket below it. */
 export interface Transport {
@@ -116,7 +117,7 @@ export class Session {
   /** Finishes and answers what is in flight, refuses the rest, and parts. */
   shutDown(): void {
     this.#shuttingDown = true;
-    this.transmission?.shutDown();
+    this.#phase.shutDown();
     this.#advance();
   }
 
@@ -163,7 +164,7 @@ export class Session {
     if ("close" in outcome) return this.#end(outcome.close);
     if ("startTls" in outcome) return this.#startTls();
     this.#input.resize(TRANSMISSION_SLAB_BYTES);
-    this.#phase = new Transmission(outcome.chosen, {
+    this.#phase = new Transmission(outcome.chosen, outcome.negotiated, {
       account: this.#account,
       replies: this.#replies,
       limits: this.#context.limits,

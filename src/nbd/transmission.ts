@@ -1,33 +1,41 @@
 /**
- * The transmission phase: parses requests where they landed, asks the device, and builds the
- * replies. What the device does at once is answered at once; the rest is answered when it is done,
- * in whatever order. Knows no socket.
+ * The transmission phase: parses requests where they landed, judges them, and asks the device.
+ * Replies are made by {@link Answers}. Knows no socket.
  */
-import { Errno, errnoOf } from "../errors.ts";
+import { Errno } from "../errors.ts";
+import { Answers, type TransmissionContext } from "./answers.ts";
 import type { Export } from "./block-device.ts";
+import { decodeStatusPayload } from "./block-status.ts";
+import { decodeExtendedRequest, decodeRequest, emptyRequest, type Request } from "./codec.ts";
 import {
-  decodeRequest,
-  emptyRequest,
-  encodeReplyError,
-  encodeSimpleReply,
-  type Request,
-} from "./codec.ts";
-import { Command, CommandFlag, REQUEST_BYTES, SIMPLE_REPLY_BYTES } from "./constants.ts";
-import { WRITE_SKIP_BYTES_MAX, type Limits } from "./limits.ts";
+  BlockSize,
+  Command,
+  CommandFlag,
+  EXTENDED_REQUEST_BYTES,
+  REQUEST_BYTES,
+} from "./constants.ts";
+import { WRITE_SKIP_BYTES_MAX } from "./limits.ts";
+import type { MetaContext } from "./meta-contexts.ts";
+import { contextsOf, type Negotiated } from "./negotiated.ts";
 import type { ReceiveBuffer } from "./receive-buffer.ts";
-import type { Piece, ReplyQueue } from "./reply-queue.ts";
-import type { Slab, SlabAccount } from "./slab.ts";
-import { COMMAND_RULES, validateRequest } from "./validate.ts";
+import { replyFormatOf, type Origin } from "./reply-format.ts";
+import {
+  refusalOf,
+  sessionRules,
+  statusRefusal,
+  type Refusal,
+  type SessionRules,
+} from "./validate.ts";
 
-export interface TransmissionContext {
-  readonly account: SlabAccount;
-  readonly replies: ReplyQueue;
-  readonly limits: Limits;
-  /** A request that did not finish at once has its reply queued now. */
-  readonly onLateReply: () => void;
-  /** The device could not do it, and why. */
-  readonly onDeviceError: (exportName: string, command: string, error: unknown) => void;
-}
+const SHUTTING_DOWN: Refusal = { errno: Errno.ESHUTDOWN, text: "the server is shutting down" };
+const NOT_FAST: Refusal = {
+  errno: Errno.ENOTSUP,
+  text: "WRITE_ZEROES may take as long as a WRITE here: nothing was done",
+};
+const STRANGE_CONTEXTS: Refusal = {
+  errno: Errno.EINVAL,
+  text: "BLOCK_STATUS names a context that is not selected, or one twice",
+};
 
 export class Transmission {
   readonly exported: Export;
@@ -35,22 +43,33 @@ export class Transmission {
   readBytes = 0;
   writtenBytes = 0;
   readonly #context: TransmissionContext;
+  readonly #answers: Answers;
+  readonly #contexts: readonly MetaContext[];
+  readonly #rules: SessionRules;
+  readonly #headerBytes: number;
+  /** A longer payload is not even skipped. Clients with extended headers know the limit. */
+  readonly #payloadMax: number;
   readonly #request = emptyRequest();
-  #inFlight = 0;
   #stalled = false;
   #shuttingDown = false;
   #over: string | null = null;
-  /** The answer to a WRITE whose payload is being skipped. */
-  #refused: Piece | null = null;
+  /** The answer to a request whose payload is being skipped. */
+  #refused: Buffer | null = null;
 
-  constructor(exported: Export, context: TransmissionContext) {
+  constructor(exported: Export, negotiated: Negotiated, context: TransmissionContext) {
     this.exported = exported;
     this.#context = context;
+    this.#contexts = contextsOf(negotiated, exported);
+    this.#rules = sessionRules(exported.device, negotiated, this.#contexts.length);
+    this.#headerBytes = negotiated.extended ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
+    this.#payloadMax = negotiated.extended ? BlockSize.PAYLOAD_MAX : WRITE_SKIP_BYTES_MAX;
+    const nameOf = (command: number): string => this.#rules.commands[command]?.name ?? "";
+    this.#answers = new Answers(exported, replyFormatOf(negotiated), nameOf, context);
   }
 
   /** Requests the device has not finished. */
   get inFlight(): number {
-    return this.#inFlight;
+    return this.#answers.inFlight;
   }
 
   /** True if a limit was met: requests wait unparsed until replies have left. */
@@ -77,51 +96,58 @@ export class Transmission {
   step(input: ReceiveBuffer): boolean {
     if (this.#over !== null || input.skipping) return false;
     this.#answerRefused();
-    if (input.availableBytes < REQUEST_BYTES) return this.#wait(input, REQUEST_BYTES);
+    const headerBytes = this.#headerBytes;
+    if (input.availableBytes < headerBytes) return this.#wait(input, headerBytes);
     const request = this.#request;
-    if (!decodeRequest(input.slab.view, input.head, request)) return this.#end("not a request");
+    const decode = this.#rules.extended ? decodeExtendedRequest : decodeRequest;
+    if (!decode(input.slab.view, input.head, request)) return this.#end("not a request");
     if (request.command === Command.DISC) return this.#end("disconnected by the client");
     this.#stalled = this.#overloaded(request);
     if (this.#stalled) return false;
 
-    const payload = request.command === Command.WRITE ? request.length : 0;
-    if (payload > WRITE_SKIP_BYTES_MAX) return this.#end("absurd payload length");
-    const error = this.#shuttingDown
-      ? Errno.ESHUTDOWN
-      : validateRequest(request, this.exported.device);
-    if (error !== Errno.OK) {
-      this.#refuse(request, error, payload);
+    const payload = this.#payloadBytes(request);
+    if (payload > this.#payloadMax) return this.#end("absurd payload length");
+    const refusal = this.#shuttingDown ? SHUTTING_DOWN : refusalOf(request, this.#rules);
+    if (refusal !== null) {
+      this.#refuse(request, refusal, payload);
     } else {
-      const total = REQUEST_BYTES + payload;
+      const total = headerBytes + payload;
       if (input.availableBytes < total) return this.#wait(input, total);
       this.#serve(request, input);
     }
-    input.skip(REQUEST_BYTES + payload);
+    input.skip(headerBytes + payload);
     return true;
   }
 
+  /** What follows the header. With extended headers a flag says so. */
+  #payloadBytes({ command, flags, length }: Request): number {
+    const { extended } = this.#rules;
+    const has = extended ? (flags & CommandFlag.PAYLOAD_LEN) !== 0 : command === Command.WRITE;
+    return has ? length : 0;
+  }
+
   /** Answered once its payload has come: a client may not expect an answer while it sends. */
-  #refuse(request: Request, error: Errno, payload: number): void {
-    if (payload === 0) return this.#reply(request, error);
-    const { replies } = this.#context;
-    const piece = replies.reserve(SIMPLE_REPLY_BYTES);
-    encodeSimpleReply(piece.slab.view, piece.start, request, error);
-    this.#refused = piece;
+  #refuse(origin: Origin, refusal: Refusal, payload = 0): void {
+    const reply = this.#answers.refusal(origin, refusal);
+    if (payload === 0) this.#answers.put(reply);
+    else this.#refused = reply;
   }
 
   #answerRefused(): void {
-    if (this.#refused !== null) this.#context.replies.queue(this.#refused);
+    if (this.#refused !== null) this.#answers.put(this.#refused);
     this.#refused = null;
   }
 
   /** A single request is always let through, however large: else it would wait for ever. */
   #overloaded({ command, length }: Request): boolean {
     const { account, replies, limits } = this.#context;
-    if (this.#inFlight === 0 && replies.idle) return false;
+    const { inFlight } = this.#answers;
+    if (inFlight === 0 && replies.idle) return false;
     const reply = command === Command.READ ? length : 0;
     return (
-      this.#inFlight + replies.pieces >= limits.requestsInFlight ||
-      account.heldBytes + reply > limits.bytesInFlight
+      inFlight + replies.pieces >= limits.requestsInFlight ||
+      account.heldBytes + reply > limits.bytesInFlight ||
+      account.scarce
     );
   }
 
@@ -131,36 +157,20 @@ export class Transmission {
     const fua = (flags & CommandFlag.FUA) !== 0;
     switch (request.command) {
       case Command.READ:
-        return this.#read(request);
+        this.readBytes += length;
+        return this.#answers.read(request);
       case Command.WRITE:
         return this.#write(request, fua, input);
       case Command.FLUSH:
-        return this.#later(request, device.flush());
+        return this.#answers.later(request, device.flush());
       case Command.TRIM:
         return this.#ranged(request, () => device.trim(offset, length, fua));
       case Command.CACHE:
         return this.#ranged(request, () => device.cache(offset, length));
-      case Command.WRITE_ZEROES: {
-        const allocate = (flags & CommandFlag.NO_HOLE) !== 0;
-        return this.#ranged(request, () => device.zero(offset, length, allocate, fua));
-      }
-    }
-  }
-
-  #read(request: Request): void {
-    const { length, offset } = request;
-    const { replies } = this.#context;
-    const { device } = this.exported;
-    const bytes = SIMPLE_REPLY_BYTES + length;
-    const slab = replies.room(bytes);
-    const start = replies.position;
-    const into = slab.bytes.subarray(start + SIMPLE_REPLY_BYTES, start + bytes);
-    encodeSimpleReply(slab.view, start, request, Errno.OK);
-    this.readBytes += length;
-    if (length === 0 || device.tryRead(into, offset)) {
-      replies.commit(bytes);
-    } else {
-      void this.#finish(request.command, device.read(into, offset), replies.reserve(bytes), null);
+      case Command.WRITE_ZEROES:
+        return this.#zero(request, fua);
+      case Command.BLOCK_STATUS:
+        return this.#blockStatus(request, input);
     }
   }
 
@@ -168,57 +178,46 @@ export class Transmission {
     const { length, offset } = request;
     const { device } = this.exported;
     const { slab } = input;
-    const start = input.head + REQUEST_BYTES;
+    const start = input.head + this.#headerBytes;
     const from = slab.bytes.subarray(start, start + length);
     this.writtenBytes += length;
     if (length === 0 || device.tryWrite(from, offset, fua)) {
-      this.#reply(request, Errno.OK);
+      this.#answers.ok(request);
     } else {
       slab.references++;
-      this.#later(request, device.write(from, offset, fua), slab);
+      this.#answers.later(request, device.write(from, offset, fua), slab);
     }
+  }
+
+  #zero(request: Request, fua: boolean): void {
+    const { offset, length, flags } = request;
+    const { device } = this.exported;
+    const allocate = (flags & CommandFlag.NO_HOLE) !== 0;
+    const fast = (flags & CommandFlag.FAST_ZERO) !== 0;
+    if (fast && length > 0 && !device.zeroesFast(offset, length, allocate)) {
+      return this.#refuse(request, NOT_FAST);
+    }
+    this.#ranged(request, () => device.zero(offset, length, allocate, fua));
   }
 
   /** An empty range is done already. */
   #ranged(request: Request, work: () => Promise<void>): void {
-    if (request.length === 0) this.#reply(request, Errno.OK);
-    else this.#later(request, work());
+    if (request.length === 0) this.#answers.ok(request);
+    else this.#answers.later(request, work());
   }
 
-  #reply(request: Request, error: Errno): void {
-    const { replies } = this.#context;
-    encodeSimpleReply(replies.room(SIMPLE_REPLY_BYTES).view, replies.position, request, error);
-    replies.commit(SIMPLE_REPLY_BYTES);
-  }
-
-  /** Answers when `work` is done; `payload` is the slab it reads from, referenced until then. */
-  #later(request: Request, work: Promise<void>, payload: Slab | null = null): void {
-    const { replies } = this.#context;
-    const piece = replies.reserve(SIMPLE_REPLY_BYTES);
-    encodeSimpleReply(piece.slab.view, piece.start, request, Errno.OK);
-    void this.#finish(request.command, work, piece, payload);
-  }
-
-  /** The reply stands in `piece` as if all went well; a failure leaves only its header. */
-  async #finish(
-    command: number,
-    work: Promise<void>,
-    piece: Piece,
-    payload: Slab | null,
-  ): Promise<void> {
-    const { account, replies, onLateReply, onDeviceError } = this.#context;
-    this.#inFlight++;
-    try {
-      await work;
-    } catch (error) {
-      encodeReplyError(piece.slab.view, piece.start, errnoOf(error));
-      piece.end = piece.start + SIMPLE_REPLY_BYTES;
-      onDeviceError(this.exported.name, COMMAND_RULES[command]?.name ?? "", error);
+  #blockStatus(request: Request, input: ReceiveBuffer): void {
+    const { offset, length, flags } = request;
+    if ((flags & CommandFlag.PAYLOAD_LEN) === 0) {
+      return void this.#answers.blockStatus(request, { length, contexts: this.#contexts });
     }
-    if (payload !== null) account.release(payload);
-    this.#inFlight--;
-    replies.queue(piece);
-    onLateReply();
+    const start = input.head + this.#headerBytes;
+    const payload = input.slab.bytes.subarray(start, start + length);
+    const asked = decodeStatusPayload(payload, this.#contexts);
+    if (asked === null) return this.#refuse(request, STRANGE_CONTEXTS);
+    const refusal = statusRefusal(offset, asked.length, this.#rules);
+    if (refusal !== null) return this.#refuse(request, refusal);
+    void this.#answers.blockStatus(request, asked);
   }
 
   #wait(input: ReceiveBuffer, bytes: number): false {

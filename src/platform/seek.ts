@@ -6,6 +6,7 @@ import { bind, callInPool } from "./libc.ts";
 
 const SEEK_END = 2;
 const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
 
 const lseek = bind("int64_t lseek(int fd, int64_t offset, int whence)");
 
@@ -18,6 +19,18 @@ export async function seekData(fd: number, offset: number): Promise<number | nul
     return await callInPool(lseek, "lseek", fd, offset, SEEK_DATA);
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === "ENXIO" ? null : offset;
+  }
+}
+
+/**
+ * The first offset >= `offset` that is in a hole, or null: none, or it cannot be told. The end of
+ * a file counts as a hole.
+ */
+export async function seekHole(fd: number, offset: number): Promise<number | null> {
+  try {
+    return await callInPool(lseek, "lseek", fd, offset, SEEK_HOLE);
+  } catch {
+    return null;
   }
 }
 

@@ -110,6 +110,7 @@ export class FakeDevices {
       readOnly: false,
       descriptor: null,
       syncsInline: false,
+      punchesFast: false,
       writeDurable: async (bytes, offset) => {
         const write = { device: number, offset, bytes: new Uint8Array(bytes) };
         this.log.push(write);
@@ -130,6 +131,7 @@ export class FakeDevices {
       zero: unused,
       prefetch: unused,
       nextData: unused,
+      nextHole: unused,
       close: unused,
     };
   }

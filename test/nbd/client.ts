@@ -44,6 +44,10 @@ export const COMMAND = {
 } as const;
 export const FUA = 1;
 export const NO_HOLE = 2;
+export const DF = 4;
+export const REQ_ONE = 8;
+export const FAST_ZERO = 16;
+export const PAYLOAD_LEN = 32;
 
 const OPTION_MAGIC = 0x49484156454f5054n;
 const OPTION_REPLY_MAGIC = 0x3e889045565a9n;

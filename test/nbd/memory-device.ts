@@ -1,5 +1,5 @@
 /** A block device in memory that does what a test tells it: at once, later, or not at all. */
-import type { BlockDevice } from "../../src/nbd/block-device.ts";
+import type { BlockDevice, Extent, RegionExtent } from "../../src/nbd/block-device.ts";
 
 export interface Call {
   readonly name: string;
@@ -9,9 +9,16 @@ export interface Call {
   readonly allocate?: boolean;
 }
 
+const BLOCK_BYTES = 4096;
+const REGION_BYTES = 2 ** 20;
+
 export class MemoryDevice implements BlockDevice {
   readonly bytes: Buffer;
   readonly readOnly: boolean;
+  /** Not const: a test says whether there is a bitmap. */
+  hasRegions = true;
+  /** True: blocks of zeroes are known as such, as an array's Unwritten regions are. */
+  knowsZeroes = false;
   /** Everything it was asked for, in order. */
   readonly calls: Call[] = [];
   /** Set: nothing is done at once, and what is asked waits for this, with the call as argument. */
@@ -64,6 +71,52 @@ export class MemoryDevice implements BlockDevice {
 
   async cache(offset: number, length: number): Promise<void> {
     await this.#pass({ name: "cache", offset, length, fua: false });
+  }
+
+  zeroesFast(_offset: number, _length: number, allocate: boolean): boolean {
+    return !allocate;
+  }
+
+  zeroesAt(offset: number, length: number): number {
+    const { zero, end } = this.#runAt(offset, offset + length);
+    return this.knowsZeroes && zero ? end - offset : offset - end;
+  }
+
+  async extents(offset: number, length: number, max: number): Promise<Extent[]> {
+    await this.#pass({ name: "extents", offset, length, fua: false });
+    const found: Extent[] = [];
+    for (let at = offset; at < offset + length && found.length < max;) {
+      const { zero, end } = this.#runAt(at, offset + length);
+      found.push({ length: end - at, hole: zero, zero });
+      at = end;
+    }
+    return found;
+  }
+
+  /** Every MiB is a region, whose state is its number modulo 5. */
+  regionStates(offset: number, length: number, max: number): RegionExtent[] {
+    const found: RegionExtent[] = [];
+    for (let at = offset; at < offset + length && found.length < max;) {
+      const region = Math.floor(at / REGION_BYTES);
+      const end = Math.min(offset + length, (region + 1) * REGION_BYTES);
+      found.push({ length: end - at, state: region % 5 });
+      at = end;
+    }
+    return found;
+  }
+
+  /** Blocks that are all zeroes, or have something in them, from `offset` on. */
+  #runAt(offset: number, limit: number): { zero: boolean; end: number } {
+    let zero: boolean | null = null;
+    let end = offset;
+    while (end < limit) {
+      const next = Math.min(limit, (Math.floor(end / BLOCK_BYTES) + 1) * BLOCK_BYTES);
+      const isZero = this.bytes.subarray(end, next).every((byte) => byte === 0);
+      if (zero !== null && zero !== isZero) break;
+      zero = isZero;
+      end = next;
+    }
+    return { zero: zero === true, end };
   }
 
   async #pass(call: Call): Promise<void> {

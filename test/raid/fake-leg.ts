@@ -39,6 +39,7 @@ export class FakeLeg implements Leg {
       readOnly: false,
       descriptor: null,
       syncsInline: false,
+      punchesFast: true,
       tryRead: (into, at) => {
         this.log.push(`tryRead ${at - DATA_OFFSET}`);
         if (this.cached) this.fill(into, at);
@@ -81,6 +82,7 @@ export class FakeLeg implements Leg {
       zero: (at, length) => change("zero", at, length),
       prefetch: (at, length) => change("prefetch", at, length),
       nextData: () => Promise.resolve(null),
+      nextHole: (from) => Promise.resolve(from),
       close: () => Promise.resolve(),
     };
   }
