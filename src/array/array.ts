@@ -125,7 +125,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
     });
     this.syncs = new Syncs({
       name: description.name,
-      level: description.shape.level,
+      shape: description.shape,
       devices,
       regions,
       settings: this.settings,

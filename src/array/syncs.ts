@@ -4,9 +4,15 @@ import type { Clock } from "../clock.ts";
 import { NbdRaidError } from "../errors.ts";
 import { MemberError } from "../member/member.ts";
 import { copierOf } from "../raid/copiers.ts";
+import type { ArrayShape } from "../raid/geometry/geometry.ts";
 import { runAsync } from "../sync/async-driver.ts";
 import { SyncControl, SyncRole } from "../sync/control.ts";
-import type { SyncFailure, SyncJob, SyncOutcome } from "../sync/engine.ts";
+import {
+  type SyncFailure,
+  type SyncJob,
+  type SyncOutcome,
+  WINDOW_BYTES_MAX,
+} from "../sync/engine.ts";
 import { runInWorker } from "../sync/worker-driver.ts";
 import type { Device, Devices } from "./devices.ts";
 import { SyncProgress } from "./sync-progress.ts";
@@ -15,7 +21,7 @@ import type { ArraySettings, LastSync, SyncStatus } from "./status.ts";
 /** What syncs ask of the array around them. */
 export interface SyncHost {
   readonly name: string;
-  readonly level: number;
+  readonly shape: ArrayShape;
   readonly devices: Devices;
   readonly regions: Regions;
   readonly settings: ArraySettings;
@@ -84,14 +90,20 @@ export class Syncs {
         recovery === null || recovery.byBitmap ? regions.count : regions.at(recovery.offset),
       );
       const markedOnlyBelow = Math.min(...from);
-      return { job: { action: "recovery", markedOnlyBelow, suspectOnly: false }, targets };
+      return {
+        job: { action: "recovery", requested: false, markedOnlyBelow, suspectOnly: false },
+        targets,
+      };
     }
     if (devices.inSync.length < 2) return null;
     // What an absent member lacks stays marked for it; what in-sync members may differ in does not.
     const suspectOnly = devices.absent > 0;
     const needed = suspectOnly ? regions.anySuspect() : regions.counts().needSync > 0;
     if (!needed) return null;
-    return { job: { action: "resync", markedOnlyBelow: regions.count, suspectOnly }, targets };
+    return {
+      job: { action: "resync", requested: false, markedOnlyBelow: regions.count, suspectOnly },
+      targets,
+    };
   }
 
   private start(plan: Plan): void {
@@ -169,7 +181,7 @@ export class Syncs {
     if (members.every((device, slot) => device === null || descriptors[slot] !== null)) {
       const order = {
         job: plan.job,
-        level: host.level,
+        shape: host.shape,
         regions: host.regions.shared,
         control: control.buffer,
         members: members.map((device, slot) =>
@@ -188,7 +200,7 @@ export class Syncs {
       ...plan.job,
       regions: host.regions,
       control,
-      copy: copierOf(host.level),
+      copy: copierOf(host.shape, WINDOW_BYTES_MAX),
       now: () => host.clock.now(),
     };
     return runAsync(run, members, host.clock, failed);

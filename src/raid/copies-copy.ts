@@ -119,7 +119,7 @@ function* readSources(
 
 /** Each block from the first source that can give it. */
 function* readByBlocks(control: SyncControl, piece: Piece, trouble: Trouble): SyncSteps<boolean> {
-  for (let at = 0; at < piece.length; ) {
+  for (let at = 0; at < piece.length;) {
     const stop = Math.min(
       piece.length,
       blockEnd(piece.offset + at, FALLBACK_BLOCK_BYTES) - piece.offset,
@@ -200,7 +200,9 @@ function* otherCopies(
   pieces: readonly Piece[],
   buffers: (bytes: number) => Uint8Array,
 ): Iterable<OtherCopy[]> {
-  const all = pieces.flatMap((piece) => piece.holders.slice(1).map((holder) => ({ holder, piece })));
+  const all = pieces.flatMap((piece) =>
+    piece.holders.slice(1).map((holder) => ({ holder, piece })),
+  );
   const total = all.reduce((sum, { piece }) => sum + piece.length, 0);
   const longest = Math.max(...pieces.map(({ length }) => length));
   const buffer = buffers(Math.min(total, Math.max(COMPARE_BYTES_MAX, longest)));
@@ -231,7 +233,7 @@ function* readOthers(
     const { slot, parts } = reads[index]!;
     failed.set(slot, failure);
     for (const { offset, buffer, piece } of parts) {
-      for (let at = 0; at < piece.length; ) {
+      for (let at = 0; at < piece.length;) {
         const end = blockEnd(piece.offset + at, FALLBACK_BLOCK_BYTES) - piece.offset;
         const stop = Math.min(piece.length, end);
         const block = buffer.subarray(at, stop);
@@ -251,7 +253,7 @@ function* readOthers(
 /** Where the copy has to be written to be like its piece. */
 function* unitsThatDiffer({ slot, offset, buffer, piece }: OtherCopy): Iterable<Placed> {
   if (Buffer.compare(buffer, piece.data) === 0) return;
-  for (let at = 0; at < piece.length; ) {
+  for (let at = 0; at < piece.length;) {
     const end = blockEnd(piece.offset + at, COMPARE_UNIT_BYTES) - piece.offset;
     const stop = Math.min(piece.length, end);
     const good = piece.data.subarray(at, stop);

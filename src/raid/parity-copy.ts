@@ -95,8 +95,7 @@ function refusal(
 
 function hasWork(control: SyncControl, map: StripeMap, { p, q }: StripeFate): boolean {
   if (p === "verified" || q === "verified") return true;
-  const isTarget = (slot: number): boolean =>
-    slot >= 0 && control.role(slot) === SyncRole.Target;
+  const isTarget = (slot: number): boolean => slot >= 0 && control.role(slot) === SyncRole.Target;
   return isTarget(map.p) || isTarget(map.q) || map.data.some(isTarget);
 }
 
@@ -179,7 +178,7 @@ class Piece {
     const { chunkBytes } = this.geometry;
     const { offset, length } = this.range;
     const strips: Strip[] = [];
-    for (let start = 0; start < length; ) {
+    for (let start = 0; start < length;) {
       const map = this.geometry.stripe(Math.floor((offset + start) / chunkBytes));
       const next = blockEnd(offset + start, Math.min(chunkBytes, blockBytes)) - offset;
       const end = Math.min(length, next);
@@ -214,10 +213,7 @@ class Piece {
   }
 
   /** All that members in sync hold of the piece: what was not needed may be needed now. */
-  private *readByBlocks(
-    control: SyncControl,
-    inSync: ReadonlySet<number>,
-  ): SyncSteps<BadBlocks> {
+  private *readByBlocks(control: SyncControl, inSync: ReadonlySet<number>): SyncSteps<BadBlocks> {
     const { offset, length } = this.range;
     const bad = new Map<number, Set<number>>();
     for (const slot of inSync) {
@@ -226,7 +222,7 @@ class Piece {
       const blocks = new Set<number>();
       this.failed.set(slot, whole);
       bad.set(slot, blocks);
-      for (let start = 0; start < length; ) {
+      for (let start = 0; start < length;) {
         const end = Math.min(length, blockEnd(offset + start, FALLBACK_BLOCK_BYTES) - offset);
         const failure = yield* readOne(control, this.place(slot, start, end));
         if (failure !== null) blocks.add(start);
@@ -277,7 +273,7 @@ class Piece {
         return Buffer.compare(actual, expected.subarray(from, to)) !== 0;
       });
     if (differing(start, end).length === 0) return;
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       const stop = Math.min(end, blockEnd(range.offset + at, COMPARE_UNIT_BYTES) - range.offset);
       const wrong = differing(at, stop);
       if (wrong.length > 0 && range.action !== "recovery") control.countMismatch(stop - at);

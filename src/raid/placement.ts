@@ -25,7 +25,7 @@ export function chunkPlacement(geometry: CopiesGeometry): Placement {
   const { chunkBytes } = geometry;
   return (offset, length) => {
     const copies: Copies[] = [];
-    for (let at = offset; at < offset + length; ) {
+    for (let at = offset; at < offset + length;) {
       const chunk = Math.floor(at / chunkBytes);
       const within = at - chunk * chunkBytes;
       const stop = Math.min(offset + length, (chunk + 1) * chunkBytes);

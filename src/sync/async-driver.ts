@@ -2,6 +2,7 @@ import type { Clock } from "../clock.ts";
 import { assert } from "../errors.ts";
 import { type Member, MemberError } from "../member/member.ts";
 import {
+  type MemberIo,
   type SyncCommand,
   type SyncFailure,
   type SyncOutcome,
@@ -28,21 +29,15 @@ export async function runAsync(
     switch (command.op) {
       case "drain":
         await run.regions.drain(command.first, command.end);
-        return null;
-      case "read": {
-        const { member, dataOffset } = at(members, command.slot);
-        return attempt("read", member.read(command.into, dataOffset + command.offset));
-      }
-      case "write": {
-        const { member, dataOffset } = at(members, command.slot);
-        return attempt("write", member.write(command.from, dataOffset + command.offset));
-      }
+        return [];
+      case "io":
+        return Promise.all(command.all.map((one) => transfer(members, one)));
       case "report":
         await failed(command.slot, command.failure);
-        return null;
+        return [];
       case "pause":
         await new Promise<void>((resolve) => clock.after(command.ms, resolve));
-        return null;
+        return [];
     }
   };
   const steps = syncRun(run);
@@ -51,9 +46,17 @@ export async function runAsync(
   return step.value;
 }
 
-async function attempt(kind: "read" | "write", operation: Promise<void>): Promise<SyncReply> {
+async function transfer(
+  members: readonly (AsyncMember | null)[],
+  { kind, slot, offset, buffers }: MemberIo,
+): Promise<SyncFailure | null> {
+  const { member, dataOffset } = memberAt(members, slot);
   try {
-    await operation;
+    const [only] = buffers;
+    const at = dataOffset + offset;
+    if (only !== undefined && buffers.length === 1) await member[kind](only, at);
+    else if (kind === "read") await member.readv(buffers, at);
+    else await member.writev(buffers, at);
     return null;
   } catch (error) {
     if (!(error instanceof MemberError)) throw error;
@@ -61,7 +64,7 @@ async function attempt(kind: "read" | "write", operation: Promise<void>): Promis
   }
 }
 
-function at(members: readonly (AsyncMember | null)[], slot: number): AsyncMember {
+function memberAt(members: readonly (AsyncMember | null)[], slot: number): AsyncMember {
   const found = members[slot];
   assert(found != null, "a slot with a sync role has a member");
   return found;

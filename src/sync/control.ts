@@ -12,6 +12,8 @@ const Word = {
   WaitsForSpace: 6,
   Count: 8,
 } as const;
+/** Bytes: more than an Int32 holds. The sync's thread alone writes them. */
+const Tally = { Read: 0, Written: 1, Mismatch: 2, Count: 3 } as const;
 const SLOTS_MAX = 384;
 const TALLY_OFFSET = 4 * (Word.Count + 2 * SLOTS_MAX);
 
@@ -26,12 +28,12 @@ export class SyncControl {
   private readonly ranks: Int32Array;
   private readonly tallies: Float64Array;
 
-  constructor(buffer = new SharedArrayBuffer(TALLY_OFFSET + 16)) {
+  constructor(buffer = new SharedArrayBuffer(TALLY_OFFSET + 8 * Tally.Count)) {
     this.buffer = buffer;
     this.words = new Int32Array(buffer, 0, Word.Count);
     this.roles = new Int32Array(buffer, 4 * Word.Count, SLOTS_MAX);
     this.ranks = new Int32Array(buffer, 4 * (Word.Count + SLOTS_MAX), SLOTS_MAX);
-    this.tallies = new Float64Array(buffer, TALLY_OFFSET, 2);
+    this.tallies = new Float64Array(buffer, TALLY_OFFSET, Tally.Count);
   }
 
   setSlot(slot: number, role: SyncRole, rank: number): void {
@@ -57,6 +59,13 @@ export class SyncControl {
 
   get stopping(): boolean {
     return Atomics.load(this.words, Word.Stop) !== 0;
+  }
+
+  /** For the next run with these words: it goes on at the cursor, and its progress adds up. */
+  resume(): void {
+    Atomics.store(this.words, Word.Stop, 0);
+    this.waitsForSpace = false;
+    this.roles.fill(SyncRole.None);
   }
 
   /** Sleeps this thread; a stop wakes it. */
@@ -107,19 +116,28 @@ export class SyncControl {
   }
 
   get readBytes(): number {
-    return this.tallies[0]!;
+    return this.tallies[Tally.Read]!;
   }
 
   get writtenBytes(): number {
-    return this.tallies[1]!;
+    return this.tallies[Tally.Written]!;
+  }
+
+  /** Bytes that were found not to be as they should, in whole units of comparison. */
+  get mismatchBytes(): number {
+    return this.tallies[Tally.Mismatch]!;
   }
 
   countRead(bytes: number): void {
-    this.tallies[0] = this.tallies[0]! + bytes;
+    this.tallies[Tally.Read] = this.readBytes + bytes;
   }
 
   countWritten(bytes: number): void {
-    this.tallies[1] = this.tallies[1]! + bytes;
+    this.tallies[Tally.Written] = this.writtenBytes + bytes;
+  }
+
+  countMismatch(bytes: number): void {
+    this.tallies[Tally.Mismatch] = this.mismatchBytes + bytes;
   }
 
   // A question to the array (a failed member): the sync thread sleeps until it is answered.

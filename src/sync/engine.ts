@@ -2,54 +2,69 @@ import type { Regions } from "../bitmap/regions.ts";
 import { Action, type Conditions, State } from "../bitmap/transitions.ts";
 import type { SyncControl } from "./control.ts";
 
-/** What the engine asks its driver to do. Offsets are bytes of a member's data area. */
+/** One read or write of a member. Offsets are bytes of its data area. */
+export interface MemberIo {
+  readonly kind: "read" | "write";
+  readonly slot: number;
+  readonly offset: number;
+  /** One range of the member goes to, or comes from, these buffers, one after the other. */
+  readonly buffers: readonly Uint8Array[];
+}
+
+/** What the engine asks its driver to do. */
 export type SyncCommand =
+  /** Returns when no writer is in [first, end). */
   | { readonly op: "drain"; readonly first: number; readonly end: number }
-  | {
-      readonly op: "read";
-      readonly slot: number;
-      readonly offset: number;
-      readonly into: Uint8Array;
-    }
-  | {
-      readonly op: "write";
-      readonly slot: number;
-      readonly offset: number;
-      readonly from: Uint8Array;
-    }
+  /** All of them, in any order; a reply for each. */
+  | { readonly op: "io"; readonly all: readonly MemberIo[] }
   /** A member failed: policy decides what becomes of it; roles are up to date afterwards. */
   | { readonly op: "report"; readonly slot: number; readonly failure: SyncFailure }
   | { readonly op: "pause"; readonly ms: number };
 
-/** Null: it was done. */
-export type SyncReply = SyncFailure | null;
+/** For each read or write that was asked for: null if it was done. */
+export type SyncReply = readonly (SyncFailure | null)[];
 
 export interface SyncFailure {
-  readonly kind: "read" | "write";
+  readonly kind: MemberIo["kind"];
   readonly noSpace: boolean;
   readonly message: string;
 }
 
-/** How a copy of a range ended. `no-targets`: nobody is left to copy to. */
-export type CopyResult = "copied" | "no-space" | "unreadable" | "no-targets";
+/**
+ * How a copy of a range ended. `no-targets`: nobody is left to copy to. `unknown`: what is here
+ * cannot tell; nothing was done, and the range stays as it is.
+ */
+export type CopyResult = "copied" | "no-space" | "unreadable" | "no-targets" | "unknown";
 
 /** A part of a sync run: asks for I/O, gets replies, and ends with a result. */
 export type SyncSteps<Result> = Generator<SyncCommand, Result, SyncReply>;
 
+export type SyncKind = "resync" | "recovery" | "check" | "repair";
+
+/** What a level is to work on: tracked bytes. */
+export interface SyncRange {
+  readonly offset: number;
+  readonly length: number;
+  /** Members in sync may differ here, and parity is not to be trusted. */
+  readonly everywhere: boolean;
+  readonly action: SyncKind;
+}
+
 /**
- * How a level makes one range consistent again. `everywhere`: in-sync members may differ here, so
- * they are written too and not only the members that are rebuilt.
+ * How a level makes one range consistent again, or compares it:
+ *
+ * - resync: members in sync become consistent; with `everywhere` they are written without a look,
+ *   where that is quicker;
+ * - recovery: targets get their content; with `everywhere` the others become consistent too;
+ * - check: differences are counted; only what a member could not read is written;
+ * - repair: as a resync, and where data is lost parity is believed, also with `everywhere`.
  */
-export type RangeCopier = (
-  control: SyncControl,
-  buffer: Uint8Array,
-  offset: number,
-  length: number,
-  everywhere: boolean,
-) => SyncSteps<CopyResult>;
+export type RangeCopier = (control: SyncControl, range: SyncRange) => SyncSteps<CopyResult>;
 
 export interface SyncJob {
-  readonly action: "resync" | "recovery";
+  readonly action: SyncKind;
+  /** A user asked for it: it goes over everything that is not Unwritten. */
+  readonly requested: boolean;
   /** A recovery copies below this region only what is marked, from it on all but Unwritten. */
   readonly markedOnlyBelow: number;
   /** A resync while a member is absent: only where members that are here may differ. */
@@ -70,21 +85,20 @@ export interface SyncOutcome {
   readonly failure: string | null;
 }
 
-/** One window holds up writers for no more than this. */
-const WINDOW_BYTES_MAX = 512 * 1024;
+/** Tracked bytes: one window holds up writers for no more than this, unless a region is larger. */
+export const WINDOW_BYTES_MAX = 512 * 1024;
 const SPACE_RETRY_MS = 1000;
 
 /**
- * One sync over an array: finds the next region that needs it, bars writers from it, copies,
- * and goes on; one window at a time. Ends early when told to stop, and leaves every region it
- * did not finish as one that needs a sync.
+ * One sync over an array, from the control's cursor on: finds the next region that needs it, bars
+ * writers from it, has it copied, and goes on; one window at a time. Ends early when told to stop,
+ * and leaves every region it did not finish as it was, or as one that needs a sync.
  */
 export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
   const { regions, control } = run;
-  const buffer = new Uint8Array(WINDOW_BYTES_MAX);
   const pace = new Pace(run.now, control);
   let failure: string | null = null;
-  let first = 0;
+  let first = control.cursor;
   let singlyBelow = 0;
   while (first < regions.count) {
     if (control.stopping) return { result: "stopped", failure };
@@ -94,7 +108,7 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
       continue;
     }
     const end = first < singlyBelow ? first + 1 : batchEnd(run, first);
-    const result = yield* syncWindow(run, buffer, first, end);
+    const result = yield* syncWindow(run, first, end);
     control.waitsForSpace = result === "no-space";
     if (result === "no-targets") {
       const why = "no member is left to sync to";
@@ -104,7 +118,7 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
       yield { op: "pause", ms: SPACE_RETRY_MS };
       continue;
     }
-    if (result === "unreadable" && end - first > 1) {
+    if ((result === "unreadable" || result === "unknown") && end - first > 1) {
       singlyBelow = end; // once more, to find out which of them it is
       continue;
     }
@@ -112,11 +126,14 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
       failure = `no member can read the data at ${first * regions.regionBytes}`;
       // What is rebuilt is whole or not in sync: a recovery ends at what it cannot copy.
       if (run.action === "recovery") return { result: "failed", failure };
+    } else if (result === "unknown") {
+      control.countSkipped(1);
     } else {
       control.countCopied(end - first);
     }
-    yield* pace.wait((end - first) * regions.regionBytes);
-    control.cursor = first = end;
+    control.cursor = end;
+    if (result !== "unknown") yield* pace.wait((end - first) * regions.regionBytes);
+    first = end;
   }
   return { result: failure === null ? "done" : "failed", failure };
 }
@@ -128,58 +145,70 @@ function isNeeded(run: SyncRun, region: number): boolean {
     case State.Unwritten:
       return false;
     case State.Clean:
-      return run.action === "recovery" && region >= run.markedOnlyBelow;
+      return run.requested || (run.action === "recovery" && region >= run.markedOnlyBelow);
     case State.Dirty:
-      return run.action === "recovery";
+      return run.requested || run.action === "recovery";
     case State.NeedSync:
     case State.Syncing:
       return !run.suspectOnly || run.regions.isSuspect(region);
   }
 }
 
+/** Windows are of one kind: what is suspect is treated otherwise than what is not. */
 function batchEnd(run: SyncRun, first: number): number {
-  const most = Math.max(1, Math.floor(WINDOW_BYTES_MAX / run.regions.regionBytes));
+  const { regions } = run;
+  const most = Math.max(1, Math.floor(WINDOW_BYTES_MAX / regions.regionBytes));
+  const last = Math.min(first + most, regions.count);
+  const isSuspect = regions.isSuspect(first);
   let end = first + 1;
-  while (end < run.regions.count && end - first < most && isNeeded(run, end)) end++;
+  while (end < last && isNeeded(run, end) && regions.isSuspect(end) === isSuspect) end++;
   return end;
 }
 
-function* syncWindow(
-  run: SyncRun,
-  buffer: Uint8Array,
-  first: number,
-  end: number,
-): SyncSteps<CopyResult> {
-  const { regions, control } = run;
+function* syncWindow(run: SyncRun, first: number, end: number): SyncSteps<CopyResult> {
+  const { regions, action } = run;
   const conditions: Conditions = {
     absent: false,
-    degraded: run.action === "recovery",
+    degraded: action === "recovery",
     lazyParity: false,
+  };
+  const apply = (step: Action): void => {
+    if (action === "check") return;
+    for (let region = first; region < end; region++) regions.apply(region, step, conditions);
   };
   regions.openWindow(first, end);
   yield { op: "drain", first, end };
-  let everywhere = run.action === "resync";
-  for (let region = first; region < end; region++) {
-    regions.apply(region, Action.Startsync, conditions);
-    everywhere ||= regions.isSuspect(region);
-  }
-  const start = first * regions.regionBytes;
-  const stop = Math.min(end * regions.regionBytes, regions.trackedBytes);
-  let result: CopyResult = "copied";
-  for (let offset = start; offset < stop && result === "copied";) {
-    const length = Math.min(buffer.length, stop - offset);
-    result = yield* run.copy(control, buffer, offset, length, everywhere);
-    offset += length;
-  }
-  const action = result === "copied" ? Action.Endsync : Action.Abortsync;
-  for (let region = first; region < end; region++) {
-    regions.apply(region, action, conditions);
-    if (result === "copied") regions.setSuspect(region, false);
+  apply(Action.Startsync);
+  const needed = action === "resync" && !run.requested;
+  const everywhere = needed || regions.anySuspectIn(first, end - 1);
+  const result = yield* copyRegions(run, first, end, everywhere);
+  apply(result === "copied" ? Action.Endsync : Action.Abortsync);
+  if (result === "copied" && action !== "check") {
+    for (let region = first; region < end; region++) regions.setSuspect(region, false);
   }
   regions.closeWindow();
   return result;
 }
 
+/** The first result that is not as good as `copied`; regions larger than a window are cut. */
+function* copyRegions(
+  run: SyncRun,
+  first: number,
+  end: number,
+  everywhere: boolean,
+): SyncSteps<CopyResult> {
+  const { regions, control, action } = run;
+  const stop = Math.min(end * regions.regionBytes, regions.trackedBytes);
+  let result: CopyResult = "unknown";
+  for (let offset = first * regions.regionBytes; offset < stop;) {
+    const length = Math.min(WINDOW_BYTES_MAX, stop - offset);
+    const one = yield* run.copy(control, { offset, length, everywhere, action });
+    if (one !== "copied" && (one !== "unknown" || everywhere)) return one;
+    if (one === "copied") result = one;
+    offset += length;
+  }
+  return result;
+}
 /** Keeps a run below the control's limit, in naps short enough to follow a change of it. */
 class Pace {
   private readonly now: () => number;

@@ -1,13 +1,14 @@
 import { Worker } from "node:worker_threads";
 import type { SharedRegions } from "../bitmap/regions.ts";
 import { assert } from "../errors.ts";
+import type { ArrayShape } from "../raid/geometry/geometry.ts";
 import type { SyncControl } from "./control.ts";
 import type { SyncFailure, SyncJob, SyncOutcome } from "./engine.ts";
 
 /** What the sync thread is started with. */
 export interface WorkerOrder {
   readonly job: SyncJob;
-  readonly level: number;
+  readonly shape: ArrayShape;
   readonly regions: SharedRegions;
   readonly control: SharedArrayBuffer;
   /** By slot; null: no member there that a sync may use. */

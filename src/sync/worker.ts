@@ -1,11 +1,18 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { Regions } from "../bitmap/regions.ts";
 import { assert } from "../errors.ts";
-import { readFully, writeFully } from "../member/blocking.ts";
+import { readvFully, writevFully } from "../member/blocking.ts";
 import { MemberError } from "../member/member.ts";
 import { copierOf } from "../raid/copiers.ts";
 import { SyncControl } from "./control.ts";
-import { type SyncCommand, type SyncFailure, type SyncReply, syncRun } from "./engine.ts";
+import {
+  type MemberIo,
+  type SyncCommand,
+  type SyncFailure,
+  type SyncReply,
+  syncRun,
+  WINDOW_BYTES_MAX,
+} from "./engine.ts";
 import type { WorkerMember, WorkerMessage, WorkerOrder } from "./worker-driver.ts";
 
 /**
@@ -23,34 +30,26 @@ function perform(command: SyncCommand): SyncReply {
   switch (command.op) {
     case "drain":
       regions.drainBlocking(command.first, command.end);
-      return null;
-    case "read": {
-      const { descriptor, path, dataOffset } = memberOf(command.slot);
-      return attempt("read", () =>
-        readFully(descriptor, path, command.into, dataOffset + command.offset),
-      );
-    }
-    case "write": {
-      const { descriptor, path, dataOffset } = memberOf(command.slot);
-      return attempt("write", () =>
-        writeFully(descriptor, path, command.from, dataOffset + command.offset),
-      );
-    }
+      return [];
+    case "io":
+      return command.all.map(transfer);
     case "report": {
       const before = control.answers;
       say({ type: "failure", slot: command.slot, failure: command.failure });
       control.awaitAnswerBlocking(before);
-      return null;
+      return [];
     }
     case "pause":
       control.sleepBlocking(command.ms);
-      return null;
+      return [];
   }
 }
 
-function attempt(kind: "read" | "write", run: () => void): SyncFailure | null {
+function transfer({ kind, slot, offset, buffers }: MemberIo): SyncFailure | null {
+  const { descriptor, path, dataOffset } = memberOf(slot);
   try {
-    run();
+    const act = kind === "read" ? readvFully : writevFully;
+    act(descriptor, path, buffers, dataOffset + offset);
     return null;
   } catch (error) {
     if (!(error instanceof MemberError)) throw error;
@@ -68,7 +67,7 @@ const steps = syncRun({
   ...order.job,
   regions,
   control,
-  copy: copierOf(order.level),
+  copy: copierOf(order.shape, WINDOW_BYTES_MAX),
   now: () => performance.now(),
 });
 let step = steps.next();

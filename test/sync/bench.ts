@@ -1,27 +1,44 @@
 import { expect } from "vitest";
 import { Regions } from "../../src/bitmap/regions.ts";
 import { State } from "../../src/bitmap/transitions.ts";
-import { copyMirror } from "../../src/raid/mirror-copy.ts";
+import { copiesCopier } from "../../src/raid/copies-copy.ts";
+import { mirrorPlacement } from "../../src/raid/placement.ts";
 import { SyncControl, SyncRole } from "../../src/sync/control.ts";
 import {
+  type MemberIo,
+  type RangeCopier,
   type SyncCommand,
   type SyncFailure,
   type SyncJob,
   type SyncOutcome,
+  type SyncReply,
   syncRun,
+  WINDOW_BYTES_MAX,
 } from "../../src/sync/engine.ts";
 
 export const REGION_BYTES = 64 * 1024;
 
-export const RESYNC: SyncJob = { action: "resync", markedOnlyBelow: 0, suspectOnly: false };
-export const RECOVERY: SyncJob = { action: "recovery", markedOnlyBelow: 0, suspectOnly: false };
+export const RESYNC: SyncJob = {
+  action: "resync",
+  requested: false,
+  markedOnlyBelow: 0,
+  suspectOnly: false,
+};
+export const RECOVERY: SyncJob = { ...RESYNC, action: "recovery" };
+export const CHECK: SyncJob = { ...RESYNC, action: "check", requested: true };
+export const REPAIR: SyncJob = { ...RESYNC, action: "repair", requested: true };
+export const ASKED_RESYNC: SyncJob = { ...RESYNC, requested: true };
 export const BY_BITMAP: SyncJob = { ...RECOVERY, markedOnlyBelow: Infinity };
 
 export const BROKEN = { noSpace: false, message: "broken" };
 export const FULL = { noSpace: true, message: "full" };
 
-/** What a command that touches a member answers; null: it works. */
-type Fault = (command: SyncCommand) => Omit<SyncFailure, "kind"> | null;
+/** What a read or write of a member answers; null: it works. */
+export type Fault = (io: MemberIo) => Omit<SyncFailure, "kind"> | null;
+
+export function lengthOf({ buffers }: MemberIo): number {
+  return buffers.reduce((sum, { length }) => sum + length, 0);
+}
 
 /**
  * A sync over members in memory. The bench performs the engine's commands, checks that no writer
@@ -40,6 +57,8 @@ export class SyncBench {
   writes = 0;
   fault: Fault = () => null;
   before: (command: SyncCommand) => void = () => undefined;
+  /** How ranges are copied: as a mirror does it, unless the test says otherwise. */
+  copy: RangeCopier;
   /** What the array does about a member that failed: by default nothing. */
   onReport: (slot: number, failure: SyncFailure) => void = () => undefined;
 
@@ -49,6 +68,7 @@ export class SyncBench {
       new Uint8Array(trackedBytes).fill(0x10 + slot),
     );
     for (let slot = 0; slot < members; slot++) this.control.setSlot(slot, SyncRole.InSync, slot);
+    this.copy = copiesCopier(mirrorPlacement(members), WINDOW_BYTES_MAX);
   }
 
   force(state: State, ...regions: readonly number[]): void {
@@ -69,8 +89,8 @@ export class SyncBench {
   }
 
   run(job: SyncJob): SyncOutcome {
-    const { regions, control } = this;
-    const run = { ...job, regions, control, copy: copyMirror, now: () => this.time };
+    const { regions, control, copy } = this;
+    const run = { ...job, regions, control, copy, now: () => this.time };
     const steps = syncRun(run);
     let step = steps.next();
     while (step.done !== true) {
@@ -88,44 +108,48 @@ export class SyncBench {
     return true;
   }
 
-  private perform(command: SyncCommand): SyncFailure | null {
+  private perform(command: SyncCommand): SyncReply {
     switch (command.op) {
       case "drain":
         for (let region = command.first; region < command.end; region++) {
           expect(this.isOpen(region, region), "the window is open before the drain").toBe(false);
         }
-        return null;
-      case "read":
-      case "write":
-        return this.access(command);
+        return [];
+      case "io":
+        return command.all.map((io) => this.access(io));
       case "report":
         this.reports.push({ slot: command.slot, failure: command.failure });
         this.onReport(command.slot, command.failure);
-        return null;
+        return [];
       case "pause":
         expect(this.isOpen(0, this.regions.count - 1), "no window is held in a pause").toBe(true);
         this.pauses.push(command.ms);
         this.time += command.ms;
-        return null;
+        return [];
     }
   }
 
-  private access(command: Extract<SyncCommand, { op: "read" | "write" }>): SyncFailure | null {
-    const { offset, slot } = command;
-    const length = command.op === "read" ? command.into.length : command.from.length;
-    for (let at = offset; at < offset + length; at += REGION_BYTES) {
+  private access(io: MemberIo): SyncFailure | null {
+    const { kind, slot, offset } = io;
+    for (let at = offset; at < offset + lengthOf(io); at += REGION_BYTES) {
       const region = this.regions.at(at);
       expect(this.isOpen(region, region), "writers are barred where it copies").toBe(false);
     }
-    const failure = this.fault(command);
-    if (failure !== null) return { kind: command.op, ...failure };
-    if (command.op === "read") {
-      this.reads++;
-      command.into.set(this.members[slot]!.subarray(offset, offset + length));
-    } else {
-      this.writes++;
-      this.members[slot]!.set(command.from, offset);
-    }
+    const failure = this.fault(io);
+    if (failure !== null) return { kind, ...failure };
+    access(this.members[slot]!, io);
+    if (kind === "read") this.reads++;
+    else this.writes++;
     return null;
+  }
+}
+
+/** Reads or writes a member's data area that lies in memory. */
+export function access(member: Uint8Array, { kind, offset, buffers }: MemberIo): void {
+  let at = offset;
+  for (const buffer of buffers) {
+    if (kind === "read") buffer.set(member.subarray(at, at + buffer.length));
+    else member.set(buffer, at);
+    at += buffer.length;
   }
 }

@@ -5,10 +5,16 @@ import { Regions } from "../../src/bitmap/regions.ts";
 import { State } from "../../src/bitmap/transitions.ts";
 import { systemClock } from "../../src/clock.ts";
 import { FileMember } from "../../src/member/file.ts";
-import { copyMirror } from "../../src/raid/mirror-copy.ts";
+import { copierOf } from "../../src/raid/copiers.ts";
+import type { ArrayShape } from "../../src/raid/geometry/geometry.ts";
 import { runAsync } from "../../src/sync/async-driver.ts";
 import { SyncControl, SyncRole } from "../../src/sync/control.ts";
-import type { SyncFailure, SyncJob, SyncOutcome } from "../../src/sync/engine.ts";
+import {
+  type SyncFailure,
+  type SyncJob,
+  type SyncOutcome,
+  WINDOW_BYTES_MAX,
+} from "../../src/sync/engine.ts";
 import { runInWorker } from "../../src/sync/worker-driver.ts";
 import { makeImage, readAt, writeAt } from "../array/images.ts";
 import { temporaryFolder } from "../member/temporary.ts";
@@ -20,6 +26,14 @@ import { RECOVERY, REGION_BYTES, RESYNC } from "./bench.ts";
  */
 const REGIONS = 40;
 const DATA_BYTES = (REGIONS - 1) * REGION_BYTES + 4096;
+const SHAPE: ArrayShape = {
+  level: 1,
+  layout: 0,
+  chunkBytes: 0,
+  raidDisks: 2,
+  componentBytes: DATA_BYTES,
+  dataBytes: [],
+};
 const DATA_OFFSETS = [1024 * 1024, 2 * 1024 * 1024];
 
 const stateAtFirst = (region: number): State => Math.min(region % 5, State.NeedSync) as State;
@@ -61,7 +75,8 @@ const failed = (slot: number, failure: SyncFailure): Promise<void> => {
 
 const DRIVERS: Record<string, (job: SyncJob) => Promise<SyncOutcome>> = {
   asynchronous: (job) => {
-    const run = { ...job, regions, control, copy: copyMirror, now: () => systemClock.now() };
+    const copy = copierOf(SHAPE, WINDOW_BYTES_MAX);
+    const run = { ...job, regions, control, copy, now: () => systemClock.now() };
     const legs = members.map((member, slot) => ({ member, dataOffset: DATA_OFFSETS[slot]! }));
     return runAsync(run, legs, systemClock, failed);
   },
@@ -69,7 +84,7 @@ const DRIVERS: Record<string, (job: SyncJob) => Promise<SyncOutcome>> = {
     const legs = members.map(({ path, descriptor }, slot) => {
       return { path, descriptor, dataOffset: DATA_OFFSETS[slot]! };
     });
-    const order = { job, level: 1, regions: regions.shared, control: control.buffer };
+    const order = { job, shape: SHAPE, regions: regions.shared, control: control.buffer };
     return runInWorker({ ...order, members: legs }, control, failed);
   },
 };

@@ -2,7 +2,16 @@ import { describe, expect, test } from "vitest";
 import { State } from "../../src/bitmap/transitions.ts";
 import { SyncRole } from "../../src/sync/control.ts";
 import type { SyncJob } from "../../src/sync/engine.ts";
-import { BROKEN, BY_BITMAP, FULL, RECOVERY, REGION_BYTES, RESYNC, SyncBench } from "./bench.ts";
+import {
+  BROKEN,
+  BY_BITMAP,
+  FULL,
+  lengthOf,
+  RECOVERY,
+  REGION_BYTES,
+  RESYNC,
+  SyncBench,
+} from "./bench.ts";
 
 const { Unwritten, Clean, Dirty, NeedSync, Syncing } = State;
 const ALL = [Unwritten, Clean, Dirty, NeedSync, Syncing, NeedSync];
@@ -120,8 +129,9 @@ describe("stop", () => {
   test("ends the run before the next window; what is left still needs a sync", () => {
     const bench = new SyncBench(32 * REGION_BYTES);
     for (let region = 0; region < 32; region++) bench.force(NeedSync, region);
-    bench.before = (command) => {
-      if (command.op === "write" && command.offset >= 8 * REGION_BYTES) bench.control.stop();
+    bench.fault = ({ kind, offset }) => {
+      if (kind === "write" && offset >= 8 * REGION_BYTES) bench.control.stop();
+      return null;
     };
     expect(bench.run(RESYNC).result).toBe("stopped");
     expect(bench.control.cursor).toBe(16);
@@ -143,7 +153,7 @@ describe("no space", () => {
   test("pauses and tries the same regions again until there is some", () => {
     const bench = rebuilding(Clean);
     let full = 3;
-    bench.fault = (command) => (command.op === "write" && full-- > 0 ? FULL : null);
+    bench.fault = ({ kind }) => (kind === "write" && full-- > 0 ? FULL : null);
     const waiting: boolean[] = [];
     bench.before = (command) => {
       if (command.op === "pause") waiting.push(bench.control.waitsForSpace);
@@ -159,7 +169,7 @@ describe("no space", () => {
   test("that lasts can be stopped", () => {
     const bench = new SyncBench(REGION_BYTES);
     bench.force(NeedSync, 0);
-    bench.fault = (command) => (command.op === "write" ? FULL : null);
+    bench.fault = ({ kind }) => (kind === "write" ? FULL : null);
     bench.before = () => {
       if (bench.pauses.length === 5) bench.control.stop();
     };
@@ -170,10 +180,10 @@ describe("no space", () => {
 
 describe("data that no member can read", () => {
   const unreadable = (bench: SyncBench, region: number): void => {
-    bench.fault = (command) => {
-      if (command.op !== "read") return null;
-      const last = bench.regions.at(command.offset + command.into.length - 1);
-      return bench.regions.at(command.offset) <= region && region <= last ? BROKEN : null;
+    bench.fault = (io) => {
+      if (io.kind !== "read") return null;
+      const last = bench.regions.at(io.offset + lengthOf(io) - 1);
+      return bench.regions.at(io.offset) <= region && region <= last ? BROKEN : null;
     };
   };
 
@@ -214,7 +224,7 @@ describe("data that no member can read", () => {
 describe("members that fail during a run", () => {
   test("the last target: the run ends, and its regions need a sync", () => {
     const bench = rebuilding(Dirty);
-    bench.fault = (command) => (command.op === "write" ? BROKEN : null);
+    bench.fault = ({ kind }) => (kind === "write" ? BROKEN : null);
     bench.onReport = (slot) => bench.control.setSlot(slot, SyncRole.None, 0);
     expect(bench.run(RECOVERY)).toEqual({
       result: "failed",
@@ -226,7 +236,7 @@ describe("members that fail during a run", () => {
 
   test("the last target of a run that is told to stop: it was stopped, and did not fail", () => {
     const bench = rebuilding(Dirty);
-    bench.fault = (command) => (command.op === "write" ? BROKEN : null);
+    bench.fault = ({ kind }) => (kind === "write" ? BROKEN : null);
     bench.onReport = (slot) => {
       bench.control.setSlot(slot, SyncRole.None, 0);
       bench.control.stop();
@@ -239,7 +249,7 @@ describe("members that fail during a run", () => {
     bench.control.setSlot(1, SyncRole.Target, 0);
     bench.control.setSlot(2, SyncRole.Target, 0);
     for (let region = 0; region < 16; region++) bench.force(Clean, region);
-    bench.fault = (command) => (command.op === "write" && command.slot === 1 ? BROKEN : null);
+    bench.fault = ({ kind, slot }) => (kind === "write" && slot === 1 ? BROKEN : null);
     bench.onReport = (slot) => bench.control.setSlot(slot, SyncRole.None, 0);
     expect(bench.run(RECOVERY).result).toBe("done");
     expect(bench.reports).toHaveLength(1);
@@ -249,10 +259,8 @@ describe("members that fail during a run", () => {
   test("the source: the next one in rank is read from there on", () => {
     const bench = new SyncBench(16 * REGION_BYTES, 3);
     for (let region = 0; region < 16; region++) bench.force(NeedSync, region);
-    bench.fault = (command) =>
-      command.op === "read" && command.slot === 0 && command.offset >= 8 * REGION_BYTES
-        ? BROKEN
-        : null;
+    bench.fault = ({ kind, slot, offset }) =>
+      kind === "read" && slot === 0 && offset >= 8 * REGION_BYTES ? BROKEN : null;
     bench.onReport = (slot) => bench.control.setSlot(slot, SyncRole.None, 0);
     expect(bench.run(RESYNC).result).toBe("done");
     expect(bench.equalRegions(0, 2)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
@@ -289,8 +297,9 @@ describe("pace", () => {
   test("time spent on the copy itself counts", () => {
     const bench = rebuilding(Clean, REGIONS);
     bench.control.limit = 1024 * 1024;
-    bench.before = (command) => {
-      if (command.op === "write") bench.time += 500; // 512 KiB at the limit
+    bench.fault = ({ kind }) => {
+      if (kind === "write") bench.time += 500; // 512 KiB at the limit
+      return null;
     };
     bench.run(RECOVERY);
     expect(bench.pauses).toEqual([]);

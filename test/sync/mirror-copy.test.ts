@@ -1,8 +1,16 @@
 import { describe, expect, test } from "vitest";
+import { copiesCopier } from "../../src/raid/copies-copy.ts";
 import { FALLBACK_BLOCK_BYTES } from "../../src/raid/level.ts";
-import { copyMirror } from "../../src/raid/mirror-copy.ts";
+import { mirrorPlacement } from "../../src/raid/placement.ts";
 import { SyncControl, SyncRole } from "../../src/sync/control.ts";
-import type { CopyResult, SyncCommand, SyncFailure } from "../../src/sync/engine.ts";
+import type {
+  CopyResult,
+  MemberIo,
+  SyncCommand,
+  SyncFailure,
+  SyncReply,
+} from "../../src/sync/engine.ts";
+import { access, lengthOf } from "./bench.ts";
 
 /**
  * How a mirror copies one range: each case says what each slot is, which of its blocks cannot be
@@ -45,38 +53,36 @@ function copy(example: Case): Outcome {
   const members = roles.map((_, slot) => new Uint8Array(offset + LENGTH).fill(slot));
   const reported: [number, "read" | "write"][] = [];
   const log: string[] = [];
-  const perform = (command: SyncCommand): SyncFailure | null => {
+  const transfer = (io: MemberIo): SyncFailure | null => {
+    const { kind, slot, offset: at } = io;
+    const length = lengthOf(io);
+    log.push(kind === "read" ? `read ${slot} ${at - offset}+${length}` : `write ${slot}`);
+    if (kind === "write") {
+      const failure = writeFails[slot];
+      if (failure !== undefined) return { kind, ...failure };
+    } else {
+      const hit = (bad[slot] ?? []).some(
+        (block) =>
+          at < (block + 1) * FALLBACK_BLOCK_BYTES && at + length > block * FALLBACK_BLOCK_BYTES,
+      );
+      if (hit) return { kind, noSpace: false, message: "bad block" };
+    }
+    access(members[slot]!, io);
+    if (example.losesAfterRead !== undefined) control.setSlot(example.losesAfterRead, None, 0);
+    return null;
+  };
+  const perform = (command: SyncCommand): SyncReply => {
+    if (command.op === "io") return command.all.map(transfer);
     if (command.op === "report") {
       reported.push([command.slot, command.failure.kind]);
       if (example.ejects === true) control.setSlot(command.slot, SyncRole.None, 0);
-    } else if (command.op === "read") {
-      const { slot, offset: at, into } = command;
-      log.push(`read ${slot} ${at - offset}+${into.length}`);
-      const hit = (bad[slot] ?? []).some(
-        (block) =>
-          at < (block + 1) * FALLBACK_BLOCK_BYTES &&
-          at + into.length > block * FALLBACK_BLOCK_BYTES,
-      );
-      if (hit) return { kind: "read", noSpace: false, message: "bad block" };
-      into.set(members[slot]!.subarray(at, at + into.length));
-      if (example.losesAfterRead !== undefined) {
-        control.setSlot(example.losesAfterRead, None, 0);
-      }
-    } else if (command.op === "write") {
-      log.push(`write ${command.slot}`);
-      const failure = writeFails[command.slot];
-      if (failure !== undefined) return { kind: "write", ...failure };
-      members[command.slot]!.set(command.from, command.offset);
     }
-    return null;
+    return [];
   };
-  const steps = copyMirror(
-    control,
-    new Uint8Array(2 * LENGTH),
-    offset,
-    LENGTH,
-    example.everywhere ?? false,
-  );
+  const copier = copiesCopier(mirrorPlacement(roles.length), 2 * LENGTH);
+  const everywhere = example.everywhere ?? false;
+  const action = everywhere ? "resync" : "recovery";
+  const steps = copier(control, { offset, length: LENGTH, everywhere, action });
   let step = steps.next();
   while (step.done !== true) step = steps.next(perform(step.value));
   const blocks = members.map((bytes) =>
