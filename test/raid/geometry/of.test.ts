@@ -37,20 +37,23 @@ describe("level 1", () => {
 });
 
 const POWER = /level \d+ needs a power of two, 4096 at least/;
-const ROOM = /have no room for \d+ chunks/;
+const ROOM = /have no room for (a|\d+) chunks?/;
 const REFUSED: readonly [what: string, shape: ArrayShape, words: RegExp][] = [
   ["an unknown level", shapeOf(-4, 0, 2), /level -4 is unknown/],
-  ["level 4 on one slot", shapeOf(4, 0, 1), /level 4 has 2 slots at least, not 1/],
-  ["level 5 on one slot", shapeOf(5, 2, 1), /level 5 has 2 slots at least, not 1/],
-  ["level 6 on three slots", shapeOf(6, 2, 3), /level 6 has 4 slots at least, not 3/],
-  ["level 10 on one slot", shapeOf(10, 0x102, 1), /level 10 has 2 slots at least, not 1/],
-  ["level 1 on no slot", shapeOf(1, 0, 0), /level 1 has 1 slots at least, not 0/],
+  ["level 4 on one slot", shapeOf(4, 0, 1), /level 4 needs 2 slots at least, not 1/],
+  ["level 5 on one slot", shapeOf(5, 2, 1), /level 5 needs 2 slots at least, not 1/],
+  ["level 6 on three slots", shapeOf(6, 2, 3), /level 6 needs 4 slots at least, not 3/],
+  ["level 10 on one slot", shapeOf(10, 0x102, 1), /level 10 needs 2 slots at least, not 1/],
+  ["level 1 on no slot", shapeOf(1, 0, 0), /level 1 needs 1 slots at least, not 0/],
+  ["level linear on no slot", shapeOf(-1, 0, 0), /level linear needs 1 slots at least/],
   ["level 5 in odd chunks", shapeOf(5, 2, 3, { chunkBytes: 12288 }), POWER],
   ["level 6 in chunks below a page", shapeOf(6, 2, 4, { chunkBytes: 2048 }), POWER],
   ["level 4 in chunks of nothing", shapeOf(4, 0, 4, { chunkBytes: 0 }), POWER],
   ["level 10 in odd chunks", shapeOf(10, 0x102, 2, { chunkBytes: 4097 }), POWER],
-  ["level 0 in chunks of nothing", shapeOf(0, 1, 2, { chunkBytes: 0 }), /no number of sectors/],
-  ["level 0 in part sectors", shapeOf(0, 1, 2, { chunkBytes: 1000 }), /no number of sectors/],
+  ["level 0 in chunks of nothing", shapeOf(0, 1, 2, { chunkBytes: 0 }), /level 0 needs chunks/],
+  ["level 5 in chunks past md's int", shapeOf(5, 2, 2, { chunkBytes: 2 ** 40 }), /is too large/],
+  ["level linear in chunks past it", shapeOf(-1, 0, 2, { chunkBytes: 2 ** 40 }), /is too large/],
+  ["level 0 in part sectors", shapeOf(0, 1, 2, { chunkBytes: 1000 }), /no whole sectors/],
   ["level 5 without a chunk", shapeOf(5, 2, 3, { componentBytes: CHUNK - 1 }), ROOM],
   ["level 10 without far rows", shapeOf(10, 0x301, 3, { componentBytes: 2 * CHUNK }), ROOM],
   ["level 1 of no length", shapeOf(1, 0, 2, { componentBytes: 0 }), /no room/],
@@ -71,8 +74,16 @@ const REFUSED: readonly [what: string, shape: ArrayShape, words: RegExp][] = [
     shapeOf(6, 18, 4),
     /layout left-symmetric-6 of level 6: a raid5 to raid6 conversion in progress/,
   ],
-  ["more slots than level 6 has weights", shapeOf(6, 2, 257), /256 slots at most here, not 257/],
-  ["more slots than DDF has weights", shapeOf(6, 8, 256), /255 slots at most here, not 256/],
+  [
+    "more slots than level 6 has weights",
+    shapeOf(6, 2, 257),
+    /256 slots at most in this layout, not 257/,
+  ],
+  [
+    "more slots than DDF has weights",
+    shapeOf(6, 8, 256),
+    /255 slots at most in this layout, not 256/,
+  ],
   ["three copies on two slots", shapeOf(10, 0x103, 2), /3 copies need as many slots/],
   ["one copy", shapeOf(10, 0x101, 2), /one copy only/],
   [
