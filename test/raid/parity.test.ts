@@ -179,8 +179,8 @@ describe.each(LEVELS)("$name", ({ level, layout }) => {
   const parityDisks = level === 6 ? 2 : 1;
 
   test.each(seedsToRun({ short: 4, long: 60 }))("reads what was written, seed %i", async (seed) => {
-    const raidDisks = parityDisks + 1 + (seed % 5);
-    const bench = new Bench(seed * 31 + layout, level, layout, Math.max(3, raidDisks));
+    const raidDisks = parityDisks + 2 + (seed % 5);
+    const bench = new Bench(seed * 31 + layout, level, layout, raidDisks);
     const { world, geometry } = bench;
     const lost = world.below(parityDisks + 1);
     const steps = async (count: number): Promise<void> => {
