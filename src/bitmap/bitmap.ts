@@ -27,6 +27,11 @@ export class WriteBitmap {
   private readonly marks: BlockMarks | null;
   /** Regions that a TRIM covered whole since they were last written; the daemon's to discard. */
   private readonly trimmed: Uint8Array;
+  /**
+   * Regions whose parity was never made, first written while a member is missing that a resync
+   * would need: parity is made before the data goes out (see WritePath).
+   */
+  readonly unbuilt = new Set<number>();
 
   constructor(regions: Regions, host: BitmapHost) {
     this.regions = regions;
@@ -88,13 +93,14 @@ export class WriteBitmap {
     const before = this.regions.apply(region, Action.Startwrite, conditions);
     if (nextState(before, Action.Startwrite, conditions) === before) return;
     const lazy = conditions.lazyParity && before === State.Unwritten;
-    if (lazy) this.regions.setSuspect(region, true);
+    if (lazy && conditions.degraded) this.unbuilt.add(region);
+    else if (lazy) this.regions.setSuspect(region, true);
     const block = Math.floor(region / REGIONS_PER_BLOCK);
     this.marks?.mark(block);
     // Not while a member is absent or rebuilding: its recovery would copy whatever is infected.
     if (this.marks !== null && !conditions.degraded) this.infect(block, region, conditions);
     this.host.dirtied();
-    if (lazy) this.host.parityWanted();
+    if (lazy && !conditions.degraded) this.host.parityWanted();
   }
 
   /**

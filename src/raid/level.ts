@@ -80,6 +80,12 @@ export interface Level<L extends Leg> {
   /** The range reads as zeroes afterwards, its space allocated. */
   zero(offset: number, length: number): Promise<LegFailure<L>[]>;
 
+  /**
+   * Makes parity for these tracked bytes, of which nothing was ever written: what is lost counts
+   * as zeroes from now on. Only levels that have parity; the caller holds the range.
+   */
+  buildParity?(start: number, end: number): Promise<LegFailure<L>[]>;
+
   /** How stripes were written, on levels that have any. */
   readonly stripeWrites?: StripeWrites;
 
