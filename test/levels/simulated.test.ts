@@ -1,0 +1,18 @@
+import { describe, it } from "vitest";
+import { seedsToRun } from "../sim/seeds.ts";
+import { CASES } from "./cases.ts";
+import { Life } from "./life.ts";
+import { SimulatedBench } from "./simulated-bench.ts";
+
+const ROUNDS = 15;
+
+describe.for(CASES.map(({ title, shape }) => [title, shape] as const))("%s", ([, shape]) => {
+  it.for(seedsToRun({ short: 1, long: 40 }))(
+    "lives as a plain array of bytes does: NBD_RAID_SEED=%i",
+    async (seed) => {
+      const bench = new SimulatedBench(seed, shape);
+      await bench.start();
+      await new Life(bench).run(ROUNDS);
+    },
+  );
+});
