@@ -26,12 +26,26 @@ export interface RequestFields {
   readonly magic?: number;
 }
 
-export const OPTION = { EXPORT_NAME: 1, ABORT: 2, LIST: 3, STARTTLS: 5, INFO: 6, GO: 7 } as const;
-export const REPLY = { ACK: 1, SERVER: 2, INFO: 3 } as const;
+export const OPTION = {
+  EXPORT_NAME: 1,
+  ABORT: 2,
+  LIST: 3,
+  STARTTLS: 5,
+  INFO: 6,
+  GO: 7,
+  STRUCTURED_REPLY: 8,
+  LIST_META_CONTEXT: 9,
+  SET_META_CONTEXT: 10,
+  EXTENDED_HEADERS: 11,
+} as const;
+export const REPLY = { ACK: 1, SERVER: 2, INFO: 3, META_CONTEXT: 4 } as const;
 export const ERROR_REPLY = {
   UNSUP: 0x80000001,
   INVALID: 0x80000003,
   UNKNOWN: 0x80000006,
+  SHUTDOWN: 0x80000007,
+  TOO_BIG: 0x80000009,
+  EXT_HEADER_REQD: 0x8000000a,
 } as const;
 export const COMMAND = {
   READ: 0,
@@ -41,6 +55,7 @@ export const COMMAND = {
   TRIM: 4,
   CACHE: 5,
   WRITE_ZEROES: 6,
+  BLOCK_STATUS: 7,
 } as const;
 export const FUA = 1;
 export const NO_HOLE = 2;
@@ -156,6 +171,11 @@ export class RawClient {
       socket.once("error", reject);
       socket.once("connect", () => resolve(new RawClient(socket)));
     });
+  }
+
+  /** A client on a connection that is made already. */
+  static over(socket: net.Socket): RawClient {
+    return new RawClient(socket);
   }
 
   send(bytes: Uint8Array): void {
