@@ -21,7 +21,7 @@ import { Membership, type MembershipParts } from "./membership.ts";
 import { MetadataWriter } from "./metadata-writer.ts";
 import { ReadPath } from "./read-path.ts";
 import { describeArray } from "./report.ts";
-import type { ArrayControl, ArraySettings, ArrayStatus } from "./status.ts";
+import type { ArrayControl, ArraySettings, ArrayStatus, SyncVerb } from "./status.ts";
 import { Syncs } from "./syncs.ts";
 import { WritePath } from "./write-path.ts";
 
@@ -388,6 +388,14 @@ export class RaidArray implements BlockDevice, ArrayControl {
     this.daemon.sleepMs = this.settings.daemonSleepMs;
     this.daemon.idleMs = this.settings.barrierIdleMs;
     this.daemon.rearm();
+  }
+
+  sync(verb: SyncVerb): Promise<void> {
+    return this.controlled(async () => {
+      if (verb === "idle") await this.syncs.idle();
+      else if (verb === "frozen") await this.syncs.freeze();
+      else this.syncs.ask(verb);
+    });
   }
 
   wait(): Promise<void> {

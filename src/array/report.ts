@@ -38,7 +38,7 @@ export function describeArray(array: ReportedArray): ArrayStatus {
     events: metadata.events,
     state: stateOf(array),
     degraded: devices.degraded,
-    mismatchCount: 0,
+    mismatchCount: syncs.mismatchSectors,
     knownZero: metadata.knownZero,
     members: [
       ...devices.slots.map((device, slot) => describeSlot(device, slot)),

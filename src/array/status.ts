@@ -62,6 +62,11 @@ export interface SyncStatus {
 
 export type SyncAction = "resync" | "recovery" | "check" | "repair" | "reshape";
 
+/** What a user may ask for. */
+export type AskedAction = "check" | "repair" | "resync";
+/** md's words for `sync_action` that can be set. */
+export type SyncVerb = AskedAction | "idle" | "frozen";
+
 export interface LastSync {
   action: SyncAction;
   startedAt: number;
@@ -91,6 +96,8 @@ export interface ArrayControl {
   add(path: string, options: { writeMostly: boolean }): Promise<void>;
   set(settings: Partial<ArraySettings>): void;
   setWriteMostly(member: string, writeMostly: boolean): Promise<void>;
+  /** Asks for a sync, or ends what runs: `idle` lets what is needed start again, `frozen` not. */
+  sync(verb: SyncVerb): Promise<void>;
   /** Resolves when no sync runs or is pending and none could; rejects if the last one failed. */
   wait(): Promise<void>;
 }

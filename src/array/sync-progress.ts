@@ -1,7 +1,7 @@
 import type { Regions } from "../bitmap/regions.ts";
 import type { Clock } from "../clock.ts";
 import type { SyncControl } from "../sync/control.ts";
-import type { SyncJob } from "../sync/engine.ts";
+import type { SyncKind } from "../sync/engine.ts";
 import type { LastSync, SyncStatus } from "./status.ts";
 
 /** md measures speed over about 30 s, so that the ETA follows what happens now. */
@@ -15,20 +15,26 @@ interface Sample {
 
 /** How far a sync is, how fast, and when it will be done. Bytes are tracked bytes. */
 export class SyncProgress {
-  private readonly action: SyncJob["action"];
+  private readonly action: SyncKind;
   private readonly control: SyncControl;
   private readonly regions: Regions;
   private readonly clock: Clock;
   private readonly startedAt: number;
-  private readonly samples: Sample[];
+  private samples: Sample[];
 
-  constructor(action: SyncJob["action"], control: SyncControl, regions: Regions, clock: Clock) {
+  constructor(action: SyncKind, control: SyncControl, regions: Regions, clock: Clock) {
     this.action = action;
     this.control = control;
     this.regions = regions;
     this.clock = clock;
     this.startedAt = Math.floor(clock.wallTime() / 1000);
-    this.samples = [{ at: clock.now(), workedBytes: 0 }];
+    this.samples = [];
+    this.resume();
+  }
+
+  /** Starts to measure the speed: nothing was done for a while. */
+  resume(): void {
+    this.samples = [{ at: this.clock.now(), workedBytes: this.bytes(this.control.copied) }];
   }
 
   sample(): void {
@@ -56,8 +62,8 @@ export class SyncProgress {
     };
   }
 
-  pending(): SyncStatus {
-    return { ...this.status(), pending: true, etaSeconds: null };
+  pending(waitingFor: string | null): SyncStatus {
+    return { ...this.status(), pending: true, waitingFor, bytesPerSecond: 0, etaSeconds: null };
   }
 
   end(result: LastSync["result"]): LastSync {

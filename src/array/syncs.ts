@@ -1,49 +1,24 @@
-import type { Logger } from "pino";
-import type { Regions } from "../bitmap/regions.ts";
-import type { Clock } from "../clock.ts";
 import { NbdRaidError } from "../errors.ts";
-import { MemberError } from "../member/member.ts";
-import { copierOf } from "../raid/copiers.ts";
-import type { ArrayShape } from "../raid/geometry/geometry.ts";
-import { runAsync } from "../sync/async-driver.ts";
+import type { AnyGeometry } from "../raid/geometry/geometry.ts";
+import { geometryOf } from "../raid/geometry/of.ts";
 import { SyncControl, SyncRole } from "../sync/control.ts";
-import {
-  type SyncFailure,
-  type SyncJob,
-  type SyncOutcome,
-  WINDOW_BYTES_MAX,
-} from "../sync/engine.ts";
-import { runInWorker } from "../sync/worker-driver.ts";
-import type { Device, Devices } from "./devices.ts";
+import type { SyncOutcome } from "../sync/engine.ts";
+import type { Device } from "./devices.ts";
+import { neededSync, type SyncPlan } from "./sync-plan.ts";
 import { SyncProgress } from "./sync-progress.ts";
-import type { ArraySettings, LastSync, SyncStatus } from "./status.ts";
+import { runSync, type SyncHost } from "./sync-run.ts";
+import type { AskedAction, LastSync, SyncStatus } from "./status.ts";
 
-/** What syncs ask of the array around them. */
-export interface SyncHost {
-  readonly name: string;
-  readonly shape: ArrayShape;
-  readonly devices: Devices;
-  readonly regions: Regions;
-  readonly settings: ArraySettings;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  /** No sync may run: the array stops, has failed, or is read-only. */
-  mayNotSync(): boolean;
-  /** In-sync devices in the order in which reads pin to them. */
-  sources(): readonly Device[];
-  /** Requests clients have sent so far. */
-  requests(): number;
-  /** A member failed during a sync: policy, recorded when it resolves. */
-  failed(device: Device, failure: SyncFailure): Promise<void>;
-  /** Regions below `end` are finished: makes that durable. */
-  checkpoint(action: SyncJob["action"], targets: readonly Device[], end: number): Promise<void>;
-  /** A recovery has copied all: the targets that are still there become in sync. */
-  recovered(targets: readonly Device[]): Promise<void>;
+/** What a user asked for: whatever interrupts it, it goes on where it was, until it has ended. */
+interface Asked {
+  readonly action: AskedAction;
+  readonly control: SyncControl;
+  readonly progress: SyncProgress;
 }
 
-interface Plan {
-  readonly job: SyncJob;
-  readonly targets: readonly Device[];
+interface Plan extends SyncPlan {
+  /** Null: it is needed. */
+  readonly asked: Asked | null;
 }
 
 interface Run extends Plan {
@@ -52,69 +27,80 @@ interface Run extends Plan {
   readonly ended: Promise<void>;
 }
 
-const TICK_MS = 250;
-const SPACE_RETRY_MS = 1000;
+/** Why nothing starts, in words. */
+const FROZEN = "syncs are frozen, and nbd-raid idle lets them start";
 
-/** Decides which sync runs, runs it, and knows how the last one ended. One at a time. */
+/**
+ * Decides which sync runs, runs it, and knows how the last one ended. One at a time: what is needed
+ * comes before what a user asked for, and interrupts it.
+ */
 export class Syncs {
   lastSync: LastSync | null = null;
   private readonly host: SyncHost;
+  private readonly geometry: AnyGeometry;
   private current: Run | null = null;
+  private asked: Asked | null = null;
+  private frozen = false;
   private pausedBy = 0;
   /** After a failure nothing starts by itself until the devices or the regions changed. */
   private failedAt: number | null = null;
+  /** Of the last sync that compared anything. */
+  private mismatchBytes = 0;
   private readonly waiters: (() => void)[] = [];
 
   constructor(host: SyncHost) {
     this.host = host;
+    this.geometry = geometryOf(host.shape);
   }
 
-  /** Starts what is needed, if nothing runs. */
+  /** Starts what is due, if nothing runs that comes before it. */
   request(): void {
-    if (this.current !== null || this.pausedBy > 0) return;
+    if (this.current !== null) {
+      const { asked, control } = this.current;
+      if (asked !== null && !control.stopping && this.needed() !== null) control.stop();
+      return;
+    }
+    if (this.pausedBy > 0) return;
     const plan = this.plan();
     if (plan === null) {
       for (const wake of this.waiters.splice(0)) wake();
-      return;
+    } else if (!this.frozen) {
+      this.start(plan);
     }
-    this.start(plan);
   }
 
-  /** What would run now: recovery before resync. Null: nothing is needed, or nothing can be done. */
+  /** What would run now. Null: nothing is needed or asked for, or nothing can be done. */
   private plan(): Plan | null {
+    if (this.host.mayNotSync()) return null;
+    const needed = this.needed();
+    if (needed !== null) return { ...needed, asked: null };
+    const { asked } = this;
+    if (asked === null) return null;
+    const everything = { requested: true, markedOnlyBelow: 0, suspectOnly: false };
+    return { job: { action: asked.action, ...everything }, targets: [], asked };
+  }
+
+  private needed(): SyncPlan | null {
     const { devices, regions } = this.host;
-    if (this.host.mayNotSync() || this.failedAt === devices.generation) return null;
-    const targets = devices.rebuilding();
-    if (targets.length > 0) {
-      const from = targets.map(({ recovery }) =>
-        recovery === null || recovery.byBitmap ? regions.count : regions.at(recovery.offset),
-      );
-      const markedOnlyBelow = Math.min(...from);
-      return {
-        job: { action: "recovery", requested: false, markedOnlyBelow, suspectOnly: false },
-        targets,
-      };
-    }
-    if (devices.inSync.length < 2) return null;
-    // What an absent member lacks stays marked for it; what in-sync members may differ in does not.
-    const suspectOnly = devices.absent > 0;
-    const needed = suspectOnly ? regions.anySuspect() : regions.counts().needSync > 0;
-    if (!needed) return null;
-    return {
-      job: { action: "resync", requested: false, markedOnlyBelow: regions.count, suspectOnly },
-      targets,
-    };
+    if (this.failedAt === devices.generation) return null;
+    return neededSync(this.geometry, devices, regions);
   }
 
   private start(plan: Plan): void {
     const { clock, regions, logger, name } = this.host;
-    const control = new SyncControl();
-    const progress = new SyncProgress(plan.job.action, control, regions, clock);
-    logger.info({ array: name, action: plan.job.action }, "sync starts");
-    const ended = this.run(plan, control, progress).finally(() => {
-      this.current = null;
-      this.request();
-    });
+    const { action } = plan.job;
+    const control = plan.asked?.control ?? new SyncControl();
+    const progress = plan.asked?.progress ?? new SyncProgress(action, control, regions, clock);
+    control.resume();
+    progress.resume();
+    logger.info({ array: name, action }, "sync starts");
+    if (action === "repair") this.warnOfAcceptance();
+    const ended = runSync(this.host, plan, control, progress)
+      .then((outcome) => this.judge(plan, control, progress, outcome))
+      .finally(() => {
+        this.current = null;
+        this.request();
+      });
     this.current = { ...plan, control, progress, ended };
     // A sync thread that broke an invariant must take the process with it.
     ended.catch((error: unknown) => {
@@ -124,93 +110,38 @@ export class Syncs {
     });
   }
 
-  private async run(plan: Plan, control: SyncControl, progress: SyncProgress): Promise<void> {
-    const { host } = this;
-    this.assignRoles(control, plan);
-    const stopTimers = this.startTimers(plan, control, progress);
-    let outcome: SyncOutcome;
-    try {
-      outcome = await this.drive(plan, control);
-    } finally {
-      await stopTimers();
-    }
-    outcome = await this.finish(plan, control, outcome);
-    if (outcome.result === "failed") {
-      host.logger.error({ array: host.name, reason: outcome.failure }, "sync failed");
-      this.failedAt = host.devices.generation;
-    }
-    this.lastSync = progress.end(outcome.result);
-    host.logger.info({ array: host.name, ...this.lastSync }, "sync ended");
+  private warnOfAcceptance(): void {
+    const { devices, logger, name } = this.host;
+    if (this.geometry.kind !== "parity" || devices.degraded === 0) return;
+    const what = "what a missing member held is taken from parity, also where a crash tore a write";
+    logger.warn({ array: name }, `repair of a degraded array: ${what}`);
   }
 
-  /** Makes durable what the run has done; waits for space, as the run itself does. */
-  private async finish(
-    plan: Plan,
+  /** What the end of a run means for what comes next. */
+  private judge(
+    { job, asked }: Plan,
     control: SyncControl,
-    outcome: SyncOutcome,
-  ): Promise<SyncOutcome> {
-    const { host } = this;
-    const recovered = plan.job.action === "recovery" && outcome.result === "done";
-    for (;;) {
-      try {
-        if (recovered) await host.recovered(plan.targets);
-        else await host.checkpoint(plan.job.action, plan.targets, control.cursor);
-        return outcome;
-      } catch (error) {
-        if (!(error instanceof NbdRaidError) && !(error instanceof MemberError)) throw error;
-        const full = error instanceof MemberError ? error.noSpace : error.code === "no-space";
-        if (!full) return { result: "failed", failure: error.message };
-      }
-      control.waitsForSpace = true;
-      if (control.stopping || host.mayNotSync()) return { result: "stopped", failure: null };
-      await new Promise<void>((resolve) => host.clock.after(SPACE_RETRY_MS, resolve));
+    progress: SyncProgress,
+    { result, failure }: SyncOutcome,
+  ): void {
+    const { devices, logger, name } = this.host;
+    if (job.action !== "recovery") this.mismatchBytes = control.mismatchBytes;
+    if (result === "stopped" && asked !== null && asked === this.asked) {
+      logger.info({ array: name, action: job.action }, "sync interrupted");
+      return;
     }
-  }
-
-  private async drive(plan: Plan, control: SyncControl): Promise<SyncOutcome> {
-    const { host } = this;
-    const failed = async (slot: number, failure: SyncFailure): Promise<void> => {
-      const device = host.devices.slots[slot];
-      if (device == null) return;
-      await host.failed(device, failure);
-    };
-    const members = host.devices.slots.map((device, slot) =>
-      control.role(slot) === SyncRole.None ? null : device,
-    );
-    const descriptors = members.map((device) => device?.member.descriptor ?? null);
-    if (members.every((device, slot) => device === null || descriptors[slot] !== null)) {
-      const order = {
-        job: plan.job,
-        shape: host.shape,
-        regions: host.regions.shared,
-        control: control.buffer,
-        members: members.map((device, slot) =>
-          device === null
-            ? null
-            : {
-                path: device.member.path,
-                descriptor: descriptors[slot]!,
-                dataOffset: device.dataOffset,
-              },
-        ),
-      };
-      return runInWorker(order, control, failed);
+    if (result === "failed") {
+      logger.error({ array: name, reason: failure }, "sync failed");
     }
-    const run = {
-      ...plan.job,
-      regions: host.regions,
-      control,
-      copy: copierOf(host.shape, WINDOW_BYTES_MAX),
-      now: () => host.clock.now(),
-    };
-    return runAsync(run, members, host.clock, failed);
-  }
-
-  private assignRoles(control: SyncControl, plan: Plan): void {
-    for (const [rank, device] of this.host.sources().entries()) {
-      control.setSlot(device.slot ?? 0, SyncRole.InSync, rank);
+    if (asked === null) {
+      if (result === "failed") this.failedAt = devices.generation;
+    } else {
+      if (asked === this.asked) this.asked = null;
+      // What could not be synced before may be consistent now.
+      if (job.action !== "check") this.failedAt = null;
     }
-    for (const device of plan.targets) control.setSlot(device.slot ?? 0, SyncRole.Target, 0);
+    this.lastSync = progress.end(result);
+    logger.info({ array: name, ...this.lastSync }, "sync ended");
   }
 
   /** A device takes no part any more: the run goes on without it. */
@@ -221,41 +152,6 @@ export class Syncs {
   /** What runs ends soon; what is needed then starts anew. */
   interrupt(): void {
     this.current?.control.stop();
-  }
-
-  /** The samples of speed, the limit, and the checkpoints; the result ends them. */
-  private startTimers(
-    plan: Plan,
-    control: SyncControl,
-    progress: SyncProgress,
-  ): () => Promise<void> {
-    const { host } = this;
-    let cancel = (): void => undefined;
-    let checkpoint: Promise<void> | null = null;
-    let lastCheckpoint = host.clock.now();
-    let requests = host.requests();
-    const tick = (): void => {
-      const busy = host.requests() !== requests;
-      requests = host.requests();
-      const { syncSpeedMin, syncSpeedMax, daemonSleepMs } = host.settings;
-      const limits = [syncSpeedMax, busy ? syncSpeedMin : 0].filter((limit) => limit > 0);
-      control.limit = limits.length > 0 ? Math.min(...limits) : 0;
-      progress.sample();
-      if (checkpoint === null && host.clock.now() - lastCheckpoint >= daemonSleepMs) {
-        lastCheckpoint = host.clock.now();
-        checkpoint = host
-          .checkpoint(plan.job.action, plan.targets, control.cursor)
-          .catch((error: unknown) => host.logger.warn({ err: error }, "checkpoint failed"))
-          .finally(() => (checkpoint = null));
-      }
-      cancel = host.clock.after(TICK_MS, tick);
-    };
-    control.limit = host.settings.syncSpeedMax;
-    cancel = host.clock.after(TICK_MS, tick);
-    return async () => {
-      cancel();
-      await checkpoint;
-    };
   }
 
   /** Stops what runs and lets nothing start until the returned function is called. */
@@ -273,13 +169,61 @@ export class Syncs {
     if (this.current !== null) return this.current.progress.status();
     const plan = this.plan();
     if (plan === null) return null;
-    const { action } = plan.job;
-    return new SyncProgress(
-      action,
-      new SyncControl(),
-      this.host.regions,
-      this.host.clock,
-    ).pending();
+    const { regions, clock } = this.host;
+    const progress =
+      plan.asked?.progress ?? new SyncProgress(plan.job.action, new SyncControl(), regions, clock);
+    return progress.pending(this.frozen ? FROZEN : null);
+  }
+
+  /** Sectors that the last check, repair or resync found not to be as they should (mismatch_cnt). */
+  get mismatchSectors(): number {
+    const current = this.current?.job.action === "recovery" ? null : this.current;
+    return Math.ceil((current?.control.mismatchBytes ?? this.mismatchBytes) / 512);
+  }
+
+  // ---- what users ask for
+
+  /** Runs when nothing needed does. Ends what `freeze` began. Throws not-supported, sync-busy. */
+  ask(action: AskedAction): void {
+    this.refuseWithoutRedundancy();
+    const { asked, host } = this;
+    if (asked !== null && asked.action !== action) {
+      throw new NbdRaidError("sync-busy", `${host.name}: a ${asked.action} is under way`);
+    }
+    this.frozen = false;
+    if (asked === null) {
+      const control = new SyncControl();
+      const progress = new SyncProgress(action, control, host.regions, host.clock);
+      this.asked = { action, control, progress };
+    }
+    this.request();
+  }
+
+  /** What was asked for is forgotten; what is needed starts anew, also after a failure. */
+  async idle(): Promise<void> {
+    this.refuseWithoutRedundancy();
+    this.frozen = false;
+    this.failedAt = null;
+    await this.forget();
+  }
+
+  /** The same, but nothing starts until `ask` or `idle`. */
+  async freeze(): Promise<void> {
+    this.refuseWithoutRedundancy();
+    this.frozen = true;
+    await this.forget();
+  }
+
+  private async forget(): Promise<void> {
+    this.asked = null;
+    const goOn = await this.pause();
+    goOn();
+  }
+
+  private refuseWithoutRedundancy(): void {
+    if (this.geometry.redundant) return;
+    const message = `${this.host.name} has no redundancy, and nothing to sync`;
+    throw new NbdRaidError("not-supported", message);
   }
 
   /** Resolves when nothing runs and nothing could; rejects if the last sync failed. */

@@ -7,6 +7,7 @@ import { addMemberVerbs } from "./commands/members.ts";
 import { addServe } from "./commands/serve.ts";
 import { addSet } from "./commands/set.ts";
 import { addStatus } from "./commands/status.ts";
+import { addSyncVerbs } from "./commands/syncs.ts";
 import { addStop } from "./commands/stop.ts";
 import { addWait } from "./commands/wait.ts";
 import { addZeroSuperblock } from "./commands/zero-superblock.ts";
@@ -50,6 +51,7 @@ const COMMANDS: readonly ((program: Command, context: Context) => void)[] = [
   addServe,
   addStatus,
   addMemberVerbs,
+  addSyncVerbs,
   addSet,
   addWait,
   addStop,

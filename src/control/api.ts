@@ -130,6 +130,11 @@ const member = Type.String({ minLength: 1, description: "an absolute path, or a 
 export const MemberBody = Type.Object({ member }, strict);
 export const AddBody = Type.Object({ member, writeMostly: Type.Boolean() }, strict);
 
+export const SyncBody = Type.Object(
+  { verb: Type.Enum(["check", "repair", "resync", "idle", "frozen"]) },
+  strict,
+);
+
 const milliseconds = Type.Integer({ minimum: 0, description: "milliseconds" });
 const speed = Type.Integer({ minimum: 0, description: "bytes a second, 0 for no limit" });
 export const SettingsBody = Type.Partial(

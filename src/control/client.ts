@@ -1,7 +1,7 @@
 import { type IncomingMessage, request } from "node:http";
 import { text } from "node:stream/consumers";
 import { CATALOGUE, type ErrorCode, NbdRaidError } from "../errors.ts";
-import type { ArraySettings, ArrayStatus } from "../array/status.ts";
+import type { ArraySettings, ArrayStatus, SyncVerb } from "../array/status.ts";
 import type { ErrorDocument, StatusDocument } from "./api.ts";
 import { waitForExit } from "./process.ts";
 
@@ -42,6 +42,10 @@ export class ControlClient {
 
   setWriteMostly(array: string, member: string, writeMostly: boolean): Promise<ArrayStatus> {
     return this.#call("POST", arrayUrl(array, "write-mostly"), { member, writeMostly });
+  }
+
+  sync(array: string, verb: SyncVerb): Promise<ArrayStatus> {
+    return this.#call("POST", arrayUrl(array, "sync"), { verb });
   }
 
   async set(array: string, settings: Partial<ArraySettings>): Promise<void> {

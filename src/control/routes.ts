@@ -14,6 +14,7 @@ import {
   StatusQuery,
   StatusSchema,
   Stopped,
+  SyncBody,
 } from "./api.ts";
 import { Type } from "typebox";
 
@@ -104,6 +105,16 @@ export function addRoutes(
     async ({ params, body: { member, writeMostly } }) => {
       const array = find(params.name);
       await array.setWriteMostly(member, writeMostly);
+      return array.status();
+    },
+  );
+
+  app.post(
+    "/v1/arrays/:name/sync",
+    { schema: { summary: "Start a sync, or stop syncs", body: SyncBody, ...answersArray } },
+    async ({ params, body: { verb } }) => {
+      const array = find(params.name);
+      await array.sync(verb);
       return array.status();
     },
   );

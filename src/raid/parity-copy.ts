@@ -76,21 +76,13 @@ function judgeRange(
   let works = false;
   for (const map of distinctStripes(geometry, range.offset, range.length)) {
     const plan = judgeStripe(map, isLost, rulesFor(range));
-    if (typeof plan === "string") return refusal(plan, action);
+    if (typeof plan === "string") return plan;
     works ||= hasWork(control, map, plan);
   }
   if (works) return "work";
   if (action === "recovery") return "no-targets";
   // Nothing can be compared; where data is all there is, nothing is in doubt either.
   return everywhere && action !== "check" ? "copied" : "unknown";
-}
-
-/** What is rebuilt must be whole; all else can be left as it is. */
-function refusal(
-  plan: "unknown" | "unreadable",
-  action: SyncRange["action"],
-): "unknown" | "unreadable" {
-  return action === "recovery" ? "unreadable" : plan;
 }
 
 function hasWork(control: SyncControl, map: StripeMap, { p, q }: StripeFate): boolean {
@@ -149,7 +141,7 @@ class Piece {
   *copy(control: SyncControl): SyncSteps<CopyResult> {
     const inSync = new Set(control.slots(SyncRole.InSync));
     let strips = this.strips(Infinity, (slot) => !inSync.has(slot));
-    if (typeof strips === "string") return refusal(strips, this.range.action);
+    if (typeof strips === "string") return strips;
     strips = strips.filter(({ map, plan }) => hasWork(control, map, plan));
     const reads = merge("read", this.reads(strips, inSync));
     const replies = yield* transfer(control, reads);

@@ -32,7 +32,7 @@ export interface SyncFailure {
 
 /**
  * How a copy of a range ended. `no-targets`: nobody is left to copy to. `unknown`: what is here
- * cannot tell; nothing was done, and the range stays as it is.
+ * cannot tell what the range should hold, or there is nothing to compare; nothing was done.
  */
 export type CopyResult = "copied" | "no-space" | "unreadable" | "no-targets" | "unknown";
 
@@ -122,8 +122,8 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
       singlyBelow = end; // once more, to find out which of them it is
       continue;
     }
-    if (result === "unreadable") {
-      failure = `no member can read the data at ${first * regions.regionBytes}`;
+    if (result === "unreadable" || (result === "unknown" && run.action === "recovery")) {
+      failure = failureAt(result, first * regions.regionBytes);
       // What is rebuilt is whole or not in sync: a recovery ends at what it cannot copy.
       if (run.action === "recovery") return { result: "failed", failure };
     } else if (result === "unknown") {
@@ -136,6 +136,12 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
     first = end;
   }
   return { result: failure === null ? "done" : "failed", failure };
+}
+
+function failureAt(result: "unreadable" | "unknown", offset: number): string {
+  if (result === "unreadable") return `no member can read the data at ${offset}`;
+  const remedy = "nbd-raid repair takes what parity says";
+  return `what the missing member held at ${offset} cannot be known: ${remedy}`;
 }
 
 /** A recovery finds Dirty regions that the returning member lacks; a resync leaves them alone. */

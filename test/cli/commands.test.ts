@@ -110,6 +110,11 @@ describe("a member verb", () => {
     [["set", "data", "barrier-idle", "500ms"], `set {"barrierIdleMs":500}`],
     [["set", "data", "sync-speed-min", "1M"], `set {"syncSpeedMin":1048576}`],
     [["set", "data", "sync-speed-max", "0"], `set {"syncSpeedMax":0}`],
+    [["check", "data"], "sync check"],
+    [["repair", "data"], "sync repair"],
+    [["resync", "data"], "sync resync"],
+    [["idle", "data"], "sync idle"],
+    [["frozen", "data", "--wait"], "sync frozen"],
     [["wait", "data"], "wait"],
   ])("%j asks the server for: %s", async (args, call) => {
     const array = new FakeArray();
@@ -141,6 +146,15 @@ describe("a member verb", () => {
     const array = new FakeArray();
     array.fails = new NbdRaidError("sync-failed", "the recovery failed");
     expect((await nbdRaid(["wait", "data"], await serving(array))).code).toBe(4);
+  });
+
+  test("of syncs waits if asked to, and shows the array as it is then", async () => {
+    const array = new FakeArray();
+    const server = await serving(array);
+    const { code, stdout } = await nbdRaid(["check", "data", "--wait", "--json"], server);
+    expect(code).toBe(0);
+    expect(array.calls).toEqual(["sync check", "wait"]);
+    expect(JSON.parse(stdout)).toEqual({ version: 1, arrays: [array.current] });
   });
 
   test("write-mostly takes a path that looks like a switch", () => {

@@ -1,5 +1,11 @@
 import { describe, expect, test } from "vitest";
-import type { ArrayStatus, MemberStatus, SyncStatus } from "../../src/array/status.ts";
+import type {
+  ArrayStatus,
+  LastSync,
+  MemberStatus,
+  SyncAction,
+  SyncStatus,
+} from "../../src/array/status.ts";
 import { adviceFor } from "../../src/cli/render/advice.ts";
 import { renderAssembly } from "../../src/cli/render/assembly.ts";
 import {
@@ -32,6 +38,11 @@ function sync(changes: Partial<SyncStatus> = {}): SyncStatus {
     etaSeconds: 192,
     ...changes,
   };
+}
+
+function lastSync(action: SyncAction, result: LastSync["result"] = "done"): LastSync {
+  const bytes = { readBytes: 0, writtenBytes: 0, skippedBytes: 0 };
+  return { action, startedAt: 1, finishedAt: 2, result, ...bytes };
 }
 
 function degraded(second: MemberStatus, changes: Partial<ArrayStatus> = {}): ArrayStatus {
@@ -116,6 +127,8 @@ describe("an array's state", () => {
     const array = degraded(member(1, { state: "rebuilding" }), { sync: sync() });
     expect(renderSummary(array)).toBe("data: active, degraded, recovering 12.6% [U_]\n");
     expect(renderSummary(arrayStatus())).toBe("data: active [UU]\n");
+    const differing = arrayStatus({ mismatchCount: 128 });
+    expect(renderSummary(differing)).toBe("data: active [UU], 128 sectors differ\n");
   });
 
   test.each<[MemberStatus["state"], string]>([
@@ -163,19 +176,21 @@ describe("the next step", () => {
     ],
     [
       "failed sync",
-      arrayStatus({
-        lastSync: {
-          action: "resync",
-          startedAt: 1,
-          finishedAt: 2,
-          result: "failed",
-          readBytes: 0,
-          writtenBytes: 0,
-          skippedBytes: 0,
-        },
-      }),
+      arrayStatus({ lastSync: lastSync("resync", "failed") }),
       /The last resync failed/,
       /log/,
+    ],
+    [
+      "a check that found something",
+      arrayStatus({ mismatchCount: 8, lastSync: lastSync("check") }),
+      /8 sectors that differ/,
+      /nbd-raid repair data/,
+    ],
+    [
+      "a repair that did too",
+      arrayStatus({ mismatchCount: 8, lastSync: lastSync("repair") }),
+      null,
+      null,
     ],
   ])("%s", (_what, array, status, action) => {
     const advice = adviceFor(array);
@@ -266,6 +281,8 @@ describe("what serve would do", () => {
       name: "data",
       uuid: "1:2:3:4",
       level: "1",
+      layout: null,
+      chunkSize: null,
       raidDisks: 2,
       verdict: "needs --run",
       reason: "slot 1 is missing",
@@ -285,6 +302,17 @@ describe("what serve would do", () => {
      -       9  left out  /b    8 events behind
 `);
   });
+});
+
+test("what serve would do is said of levels with layouts and chunks", () => {
+  const about = { name: "data", uuid: "1:2:3:4", raidDisks: 4, members: [], sync: null };
+  const refused = { verdict: "needs --force", reason: "not clean" } as const;
+  const level = { level: "5", layout: "left-symmetric", chunkSize: 524_288 };
+  const [first, second] = renderAssembly({ ...about, ...refused, ...level }).split("\n");
+  expect(first).toBe("data: would start only with --force: not clean");
+  expect(second).toBe(
+    "  level 5, left-symmetric, chunk 512 KiB, 0 of 4 slots in sync, uuid 1:2:3:4",
+  );
 });
 
 describe("colour", () => {

@@ -50,7 +50,7 @@ describe("a command line that cannot be meant", () => {
 
 describe("help", () => {
   const verbs =
-    "create examine assemble zero-superblock serve status fail remove re-add add set wait stop";
+    "create examine assemble zero-superblock serve status fail remove re-add add check repair resync idle frozen set wait stop";
 
   test("lists every command", async () => {
     const { code, stdout } = await nbdRaid(["--help"]);

@@ -80,6 +80,7 @@ describe("a verb", () => {
     await client.reAdd("data", "/b");
     await client.add("data", "/c", { writeMostly: true });
     await client.setWriteMostly("data", "0", false);
+    await client.sync("data", "check");
     await client.set("data", { daemonSleepMs: 5000 });
     await client.wait("data");
     expect(array.calls).toEqual([
@@ -88,6 +89,7 @@ describe("a verb", () => {
       "re-add /b",
       "add /c true",
       "write-mostly 0 false",
+      "sync check",
       `set {"daemonSleepMs":5000}`,
       "wait",
     ]);
@@ -145,6 +147,8 @@ describe("a request", () => {
     ["POST", "/v1/arrays/data/fail", `{"member":"/b","more":1}`],
     ["POST", "/v1/arrays/data/fail", `{`],
     ["POST", "/v1/arrays/data/add", `{"member":"/b"}`],
+    ["POST", "/v1/arrays/data/sync", `{"verb":"reshape"}`],
+    ["POST", "/v1/arrays/data/sync", `{}`],
     ["PATCH", "/v1/arrays/data/settings", `{}`],
     ["PATCH", "/v1/arrays/data/settings", `{"daemonSleepMs":-1}`],
     ["PATCH", "/v1/arrays/data/settings", `{"nonsense":1}`],
@@ -168,6 +172,7 @@ describe("a request", () => {
       "/v1/arrays/{name}/re-add",
       "/v1/arrays/{name}/remove",
       "/v1/arrays/{name}/settings",
+      "/v1/arrays/{name}/sync",
       "/v1/arrays/{name}/wait",
       "/v1/arrays/{name}/write-mostly",
       "/v1/status",

@@ -1,4 +1,4 @@
-import type { ArrayControl, ArraySettings, ArrayStatus } from "../../src/array/status.ts";
+import type { ArrayControl, ArraySettings, ArrayStatus, SyncVerb } from "../../src/array/status.ts";
 
 /** A healthy mirror of two; a test says what is different. */
 export function arrayStatus(changes: Partial<ArrayStatus> = {}): ArrayStatus {
@@ -79,6 +79,10 @@ export class FakeArray implements ArrayControl {
 
   setWriteMostly(member: string, writeMostly: boolean): Promise<void> {
     return this.#note(`write-mostly ${member} ${writeMostly}`);
+  }
+
+  sync(verb: SyncVerb): Promise<void> {
+    return this.#note(`sync ${verb}`);
   }
 
   async wait(): Promise<void> {

@@ -18,6 +18,7 @@ const CASES: readonly Case[] = [
   faulty,
   missing,
   resyncing,
+  differing,
 ];
 
 /** Null: the array needs nothing. */
@@ -91,8 +92,16 @@ function missing({ name, members }: ArrayStatus): Advice | null {
 function resyncing({ name, sync }: ArrayStatus): Advice | null {
   if (sync?.action !== "resync") return null;
   return {
-    status: "Members may differ where writes were under way at a crash; a resync makes them equal.",
+    status: "A resync makes members consistent where they may differ, as after a crash.",
     action: `Nothing; the array is in use meanwhile. To wait: nbd-raid wait ${quote(name)}`,
+  };
+}
+
+function differing({ name, sync, lastSync, mismatchCount }: ArrayStatus): Advice | null {
+  if (sync !== null || lastSync?.action !== "check" || mismatchCount === 0) return null;
+  return {
+    status: `The last check found ${mismatchCount} sectors that differ.`,
+    action: `To make them consistent: nbd-raid repair ${quote(name)}`,
   };
 }
 

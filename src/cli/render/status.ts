@@ -34,11 +34,12 @@ export function renderArray(array: ArrayStatus, paint: Paint): string {
   return `${head}\n${renderMembers(array.members, paint)}`;
 }
 
-/** One line, for after a change: `data: active, degraded, recovering 12.6% [U_]` */
+/** One line, for after a change: `data: active, degraded, recovering 12.6% [U_], 128 sectors differ` */
 export function renderSummary(array: ArrayStatus): string {
   const { sync } = array;
   const done = sync === null || sync.pending ? "" : ` ${percent(syncFraction(sync))}`;
-  return `${array.name}: ${stateInWords(array)}${done} ${slotMap(array.members)}\n`;
+  const differ = array.mismatchCount === 0 ? "" : `, ${array.mismatchCount} sectors differ`;
+  return `${array.name}: ${stateInWords(array)}${done} ${slotMap(array.members)}${differ}\n`;
 }
 
 /** mdadm's State line: `active, degraded, recovering`. */
