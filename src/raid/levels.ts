@@ -1,8 +1,9 @@
+import { Copies } from "./copies.ts";
 import type { AnyGeometry } from "./geometry/geometry.ts";
 import type { Leg, Legs, Level, LevelHost } from "./level.ts";
 import { Mirror } from "./mirror.ts";
 import { Parity } from "./parity.ts";
-import { NbdRaidError } from "../errors.ts";
+import { Striping } from "./striping.ts";
 
 /** The level that works by this geometry. */
 export function levelOf<L extends Leg>(
@@ -15,7 +16,9 @@ export function levelOf<L extends Leg>(
       return new Mirror(legs);
     case "parity":
       return new Parity(geometry, legs, host);
-    default:
-      throw new NbdRaidError("not-supported", `${geometry.kind} levels cannot be served`);
+    case "striping":
+      return new Striping(geometry, legs);
+    case "copies":
+      return new Copies(geometry, legs);
   }
 }

@@ -56,6 +56,11 @@ export interface StripingGeometry extends Geometry {
   readonly kind: "striping";
   /** Where `offset` of the array lies, and how many bytes from there on are contiguous. */
   locate(offset: number): Extent;
+  /**
+   * How many bytes of the slot come before `offset` of the array: what a range of the array has
+   * on a member lies in one piece.
+   */
+  bytesBefore(slot: number, offset: number): number;
 }
 
 /** Level 10: every chunk lies in several places, on different slots. */

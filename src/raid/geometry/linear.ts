@@ -1,4 +1,4 @@
-import { roundDown } from "./arithmetic.ts";
+import { clamp, roundDown } from "./arithmetic.ts";
 import type { ArrayShape, StripingGeometry } from "./geometry.ts";
 import { stripingGeometry } from "./striping.ts";
 
@@ -18,6 +18,10 @@ export function linearGeometry(shape: ArrayShape): StripingGeometry {
       while (offset >= ends[slot]! && slot < raidDisks - 1) slot++;
       const start = slot === 0 ? 0 : ends[slot - 1]!;
       return { slot, offset: offset - start, length: ends[slot]! - offset };
+    },
+    bytesBefore: (slot, offset) => {
+      const start = slot === 0 ? 0 : ends[slot - 1]!;
+      return clamp(offset - start, ends[slot]! - start);
     },
   });
 }

@@ -1,4 +1,4 @@
-import { roundDown } from "./arithmetic.ts";
+import { clamp, roundDown } from "./arithmetic.ts";
 import type { ArrayShape, StripingGeometry } from "./geometry.ts";
 import { stripingGeometry } from "./striping.ts";
 
@@ -45,6 +45,21 @@ export function raid0Geometry(shape: ArrayShape): StripingGeometry {
         offset: memberStart + row * chunkBytes + inChunk,
         length: chunkBytes - inChunk,
       };
+    },
+    bytesBefore: (slot, offset) => {
+      let before = 0;
+      for (const { start, end, slots } of zones) {
+        const index = slots.indexOf(slot);
+        if (index === -1 || offset <= start) break;
+        const inZone = Math.min(offset, end) - start;
+        const rowBytes = slots.length * chunkBytes;
+        const firstIndex = layout === RAID0_ALTERNATE ? 0 : Math.floor(start / chunkBytes);
+        const column = (((index - firstIndex) % slots.length) + slots.length) % slots.length;
+        const wholeRows = Math.floor(inZone / rowBytes);
+        before += wholeRows * chunkBytes;
+        before += clamp((inZone % rowBytes) - column * chunkBytes, chunkBytes);
+      }
+      return before;
     },
   });
 }

@@ -6,11 +6,12 @@ export interface StripingPlan {
   readonly stripeBytes: number;
   readonly raidDisks: number;
   readonly locate: (offset: number) => Extent;
+  readonly bytesBefore: (slot: number, offset: number) => number;
 }
 
 /** What levels 0 and linear share: a lost member is lost, and there is nothing to track. */
 export function stripingGeometry(plan: StripingPlan): StripingGeometry {
-  const { sizeBytes, stripeBytes, raidDisks, locate } = plan;
+  const { sizeBytes, stripeBytes, raidDisks, locate, bytesBefore } = plan;
   return {
     kind: "striping",
     sizeBytes,
@@ -26,5 +27,6 @@ export function stripingGeometry(plan: StripingPlan): StripingGeometry {
     memberDone: () => 0,
     trackedDone: () => 0,
     locate,
+    bytesBefore,
   };
 }
