@@ -1,5 +1,6 @@
 import type { NbdRaidError } from "../errors.ts";
 import { levelName } from "../metadata/levels.ts";
+import { layoutName } from "../raid/geometry/layouts.ts";
 import { type AssemblyPlan, groupByArray, planAssembly } from "./assemble.ts";
 import type { OpenMember } from "./load.ts";
 import { missingMessage, openMembers } from "./open.ts";
@@ -9,6 +10,10 @@ export interface AssemblyReport {
   readonly name: string;
   readonly uuid: string;
   readonly level: string;
+  /** mdadm's name of it, or null: the level has none. */
+  readonly layout: string | null;
+  /** Bytes, or null: the array has no chunks. */
+  readonly chunkSize: number | null;
   readonly raidDisks: number;
   readonly verdict: "start" | "needs --run" | "needs --force" | "refused";
   /** Why it would not just start, or null. */
@@ -41,6 +46,8 @@ function report(plan: AssemblyPlan<OpenMember>): AssemblyReport {
     name: freshest.setName,
     uuid: freshest.setUuid,
     level: levelName(freshest.level) ?? String(freshest.level),
+    layout: layoutName(plan.shape.level, plan.shape.layout),
+    chunkSize: plan.shape.chunkBytes || null,
     raidDisks: freshest.raidDisks,
     verdict: verdictOn(refusal, missing),
     reason: refusal?.message ?? (missing ? missingMessage(freshest.setName, missingActive) : null),

@@ -11,16 +11,16 @@ import { findData, findSuperblocks } from "./blank.ts";
 import { type CreateRequest, MISSING, REQUEST_REFUSALS } from "./create-request.ts";
 import {
   absentDeviceBytes,
-  arraySizeBytes,
   encodeNewBitmap,
   encodeNewSuperblock,
   layoutOf,
   type NewArray,
   type NewDevice,
+  planShape,
 } from "./new-array.ts";
 import { NewImages, type Preparation } from "./new-images.ts";
 import { findPlace, type Place, refuseTwice } from "./places.ts";
-import { settleAll } from "./settle.ts";
+import { settleEach } from "./settle.ts";
 
 export interface CreatedArray {
   /** As mdadm prints it. */
@@ -52,13 +52,13 @@ export async function createArray(
       request,
       uuid: randomUuid(),
       created: timestampAt(clock.wallTime()),
-      sizeBytes: arraySizeBytes(devices, request),
+      ...planShape(devices, request),
     };
     await createOn(array, devices, images);
     return {
       uuid: array.uuid,
       name: request.name,
-      sizeBytes: array.sizeBytes,
+      sizeBytes: array.geometry.sizeBytes,
       members: request.members.map((_, number) => places.get(number)?.path ?? MISSING),
     };
   } catch (error) {
@@ -87,14 +87,13 @@ async function openDevices(
   images: NewImages,
 ): Promise<NewDevice[]> {
   const writeMostly = await writeMostlyIdentities(request, places);
-  const devices = [...places].map(async ([devNumber, { path, identity, exists }]) => ({
+  return settleEach([...places], async ([devNumber, { path, identity, exists }]) => ({
     path,
     deviceBytes: exists ? (await images.open(path)).sizeBytes : absentDeviceBytes(path, request),
     devNumber,
     writeMostly: writeMostly.has(identity),
     uuid: randomUuid(),
   }));
-  return settleAll(devices);
 }
 
 async function writeMostlyIdentities(
@@ -102,7 +101,7 @@ async function writeMostlyIdentities(
   places: Places,
 ): Promise<ReadonlySet<string>> {
   const members = new Set([...places.values()].map(({ identity }) => identity));
-  const found = await settleAll(writeMostly.map(findPlace));
+  const found = await settleEach(writeMostly, findPlace);
   const other = found.find(({ identity }) => !members.has(identity));
   if (other === undefined) return new Set(found.map(({ identity }) => identity));
   throw new NbdRaidError("usage", `create: write-mostly ${other.path} is not one of the members`);
@@ -115,20 +114,18 @@ async function createOn(array: NewArray, devices: NewDevice[], images: NewImages
   const bitmap = request.bitmap === "none" ? null : encodeNewBitmap(array);
   const existing = devices.filter(({ path }) => images.isOpen(path));
   const absent = devices.filter(({ path }) => !images.isOpen(path));
-  await settleAll(existing.map(({ path }) => refuseContent(images.member(path), request)));
+  await settleEach(existing, ({ path }) => refuseContent(images.member(path), request));
 
-  await settleAll(absent.map((device) => images.make(device.path, preparationOf(device, request))));
-  await settleAll(
-    existing.map((device) => images.prepare(device.path, preparationOf(device, request))),
+  await settleEach(absent, (device) => images.make(device.path, preparationOf(device, request)));
+  await settleEach(existing, (device) =>
+    images.prepare(device.path, preparationOf(device, request)),
   );
   if (bitmap !== null) {
     const offset = SUPERBLOCK_OFFSET_BYTES + BITMAP_OFFSET_SECTORS * 512;
-    await settleAll(devices.map(({ path }) => images.member(path).writeDurable(bitmap, offset)));
+    await settleEach(devices, ({ path }) => images.member(path).writeDurable(bitmap, offset));
   }
-  await settleAll(
-    devices.map(({ path }, index) =>
-      images.member(path).writeDurable(superblocks[index]!, SUPERBLOCK_OFFSET_BYTES),
-    ),
+  await settleEach(devices, ({ path }, index) =>
+    images.member(path).writeDurable(superblocks[index]!, SUPERBLOCK_OFFSET_BYTES),
   );
 }
 

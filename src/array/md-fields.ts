@@ -1,5 +1,13 @@
 import { viewOf } from "../metadata/fields.ts";
-import { encodeSuperblock, ROLE_SPARE, type Superblock } from "../metadata/superblock.ts";
+import {
+  encodeSuperblock,
+  knownLayout,
+  ROLE_SPARE,
+  type Superblock,
+} from "../metadata/superblock.ts";
+import { layoutName, layoutNames } from "../raid/geometry/layouts.ts";
+import { geometryOf } from "../raid/geometry/of.ts";
+import { shapeRefusal } from "../raid/geometry/refusals.ts";
 
 /** A superblock by md's own names and in md's own units (md_p.h: sectors of 512 bytes). */
 export type MdSuperblock = ReturnType<typeof mdSuperblock>;
@@ -51,3 +59,27 @@ export function mdSuperblock(superblock: Superblock) {
     dev_roles: roles.slice(0, roles.findLastIndex((role) => role !== ROLE_SPARE) + 1),
   };
 }
+
+/** mdadm's name of the layout, its number if it has none; null: the array has no layout. */
+export function layoutInWords({ level, layout, feature_map }: MdSuperblock): string | null {
+  if (layoutNames(level) === null) return null;
+  const known = knownLayout({ level, layout, featureMap: feature_map });
+  if (level === 0 && known === 0) return "unknown";
+  return layoutName(level, known) ?? String(known);
+}
+
+/** Bytes. Null: one member does not know (levels 0 and linear), or there can be no such array. */
+export function arraySizeBytes(superblock: MdSuperblock): number | null {
+  const shape = {
+    level: superblock.level,
+    layout: superblock.layout,
+    chunkBytes: superblock.chunksize * SECTOR_BYTES,
+    raidDisks: superblock.raid_disks,
+    componentBytes: superblock.size * SECTOR_BYTES,
+    dataBytes: [],
+  };
+  const known = superblock.level > 0 && shapeRefusal(shape) === null;
+  return known ? geometryOf(shape).sizeBytes : null;
+}
+
+const SECTOR_BYTES = 512;

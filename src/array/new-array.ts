@@ -2,7 +2,7 @@
 import { NbdRaidError } from "../errors.ts";
 import { encodeBitmapSuperblock } from "../metadata/bitmap-superblock.ts";
 import { State } from "../bitmap/transitions.ts";
-import { FEATURE_BITMAP_OFFSET } from "../metadata/features.ts";
+import { FEATURE_BITMAP_OFFSET, FEATURE_RAID0_LAYOUT } from "../metadata/features.ts";
 import { NO_UPDATE } from "../metadata/known-zero.ts";
 import {
   BITMAP_HEADER_BYTES,
@@ -15,7 +15,6 @@ import {
   regionCount,
   roundUpToUnit,
 } from "../metadata/layout.ts";
-import { LEVELS } from "../metadata/levels.ts";
 import {
   DEVFLAG_WRITE_MOSTLY,
   emptySuperblock,
@@ -24,9 +23,10 @@ import {
   ROLE_SPARE,
 } from "../metadata/superblock.ts";
 import type { Timestamp } from "../metadata/timestamp.ts";
-import { type CreateRequest, membersOf, MISSING } from "./create-request.ts";
+import type { AnyGeometry, ArrayShape } from "../raid/geometry/geometry.ts";
+import { geometryOf } from "../raid/geometry/of.ts";
+import { type CreateRequest, formOf, levelOf, membersOf, MISSING } from "./create-request.ts";
 
-const LEVEL = "1";
 /** The first update of the array. */
 const EVENTS = 1;
 const DAEMON_SLEEP_SECONDS = 30;
@@ -48,15 +48,16 @@ export interface NewArray {
   /** As mdadm prints it. */
   readonly uuid: string;
   readonly created: Timestamp;
-  /** What the array uses of each member; at level 1 also what clients see. */
-  readonly sizeBytes: number;
+  readonly shape: ArrayShape;
+  /** Of that shape. */
+  readonly geometry: AnyGeometry;
 }
 
 /** How long an absent image file becomes. Throws member-unreadable if the size was not given. */
 export function absentDeviceBytes(path: string, request: CreateRequest): number {
   if (request.sizeBytes === undefined)
     throw new NbdRaidError("member-unreadable", `${path} does not exist: --size makes it`);
-  const deviceBytes = deviceBytesFor(roundUpToUnit(request.sizeBytes, LEVEL, null), null);
+  const deviceBytes = deviceBytesFor(wholeUnits(request.sizeBytes, request), chunksOf(request));
   if (Number.isSafeInteger(deviceBytes)) return deviceBytes;
   throw new NbdRaidError("usage", `create: a size of ${request.sizeBytes} bytes is too large`);
 }
@@ -66,41 +67,98 @@ export function layoutOf(device: NewDevice, request: CreateRequest): MemberLayou
   return planLayout({
     path: device.path,
     deviceBytes: device.deviceBytes,
-    level: LEVEL,
+    level: levelOf(request),
     raidDisks: membersOf(request).length,
     spares: request.spares,
-    chunkBytes: null,
+    chunkBytes: chunksOf(request),
     bitmap: request.bitmap === "lockless" ? "lockless" : "none",
   });
 }
 
-/** The size asked for, in whole units, or the one of the smallest. Throws member-too-small. */
-export function arraySizeBytes(devices: readonly NewDevice[], request: CreateRequest): number {
-  const usable = devices.map((device) => layoutOf(device, request).usedSizeSectors * 512);
-  if (request.sizeBytes === undefined) return Math.min(...usable);
-  const sizeBytes = roundUpToUnit(request.sizeBytes, LEVEL, null);
-  const small = devices.find((_, index) => usable[index]! < sizeBytes);
+/**
+ * What an array of these devices looks like. Throws member-too-small; usage if there can be none,
+ * or if what is missing would leave it without some of its data.
+ */
+export function planShape(
+  devices: readonly NewDevice[],
+  request: CreateRequest,
+): Pick<NewArray, "shape" | "geometry"> {
+  const layouts = devices.map((device) => layoutOf(device, request));
+  const form = formOf(request);
+  const dataBytes = new Array<number>(form.raidDisks).fill(0);
+  for (const [index, { devNumber }] of devices.entries())
+    if (devNumber < form.raidDisks) dataBytes[devNumber] = layouts[index]!.dataSizeSectors * 512;
+  const used = layouts.map(({ usedSizeSectors }) => usedSizeSectors * 512);
+  const shape = { ...form, componentBytes: componentBytes(devices, used, request), dataBytes };
+  const geometry = newGeometry(shape);
+  refuseMissing(geometry, request);
+  return { shape, geometry };
+}
+
+function newGeometry(shape: ArrayShape): AnyGeometry {
+  try {
+    return geometryOf(shape);
+  } catch (error) {
+    if (!(error instanceof NbdRaidError)) throw error;
+    throw new NbdRaidError("usage", `create: ${error.message}`, { cause: error });
+  }
+}
+
+/** The size asked for, in whole units, or the one of the smallest. */
+function componentBytes(
+  devices: readonly NewDevice[],
+  used: readonly number[],
+  request: CreateRequest,
+): number {
+  if (request.sizeBytes === undefined) return Math.min(...used);
+  const sizeBytes = wholeUnits(request.sizeBytes, request);
+  const small = devices.find((_, index) => used[index]! < sizeBytes);
   if (small === undefined) return sizeBytes;
-  const needed = deviceBytesFor(sizeBytes, null);
+  const needed = deviceBytesFor(sizeBytes, chunksOf(request));
   const message = `${small.path}: has ${small.deviceBytes} bytes and needs ${needed}`;
   throw new NbdRaidError("member-too-small", message);
 }
 
+function refuseMissing(geometry: AnyGeometry, request: CreateRequest): void {
+  const members = membersOf(request);
+  if (geometry.survives((slot) => members[slot] !== MISSING)) return;
+  const missing = [...members.keys()].filter((slot) => members[slot] === MISSING);
+  const slots = `${missing.length === 1 ? "slot" : "slots"} ${missing.join(", ")}`;
+  throw new NbdRaidError(
+    "usage",
+    `create: ${slots} missing: level ${request.level} on ${members.length} slots needs more`,
+  );
+}
+
+function wholeUnits(bytes: number, request: CreateRequest): number {
+  return roundUpToUnit(bytes, levelOf(request), chunksOf(request));
+}
+
+/** Null: the level has none, or none are asked for. */
+function chunksOf(request: CreateRequest): number | null {
+  return formOf(request).chunkBytes || null;
+}
+
 export function encodeNewSuperblock(array: NewArray, device: NewDevice): Uint8Array {
-  const { request, created } = array;
+  const { request, created, shape } = array;
   const layout = layoutOf(device, request);
   const empty = emptySuperblock(layout.maxDev);
   return encodeSuperblock({
     ...empty,
-    featureMap: request.bitmap === "lockless" ? FEATURE_BITMAP_OFFSET : 0,
+    featureMap:
+      (request.bitmap === "lockless" ? FEATURE_BITMAP_OFFSET : 0) |
+      (shape.level === 0 ? FEATURE_RAID0_LAYOUT : 0),
     setUuid: array.uuid,
     setName: request.name,
     ctime: created,
     utime: created,
     events: EVENTS,
-    level: LEVELS[LEVEL],
-    sizeSectors: array.sizeBytes / 512,
-    raidDisks: membersOf(request).length,
+    level: shape.level,
+    layout: shape.layout,
+    // As mdadm: levels that use all of each member say nothing here.
+    sizeSectors: array.geometry.redundant ? shape.componentBytes / 512 : 0,
+    chunksizeSectors: shape.chunkBytes / 512,
+    raidDisks: shape.raidDisks,
     bitmapOffsetSectors: layout.bitmapOffsetSectors,
     dataOffsetSectors: layout.dataOffsetSectors,
     dataSizeSectors: layout.dataSizeSectors,
@@ -120,16 +178,17 @@ function roleOf(devNumber: number, request: CreateRequest): number {
 }
 
 /** All of the space reserved for the bitmap, the same for each member. Throws usage. */
-export function encodeNewBitmap({ request, uuid, created, sizeBytes }: NewArray): Uint8Array {
-  const regionBytes = request.regionBytes ?? regionBytesFor(sizeBytes, BITMAP_RESERVED_SECTORS);
-  refuseRegionBytes(regionBytes, sizeBytes);
+export function encodeNewBitmap({ request, uuid, created, geometry }: NewArray): Uint8Array {
+  const { trackedBytes } = geometry;
+  const regionBytes = request.regionBytes ?? regionBytesFor(trackedBytes, BITMAP_RESERVED_SECTORS);
+  refuseRegionBytes(regionBytes, trackedBytes);
   const bytes = new Uint8Array(BITMAP_RESERVED_SECTORS * 512);
   const header = encodeBitmapSuperblock({
     uuid,
     events: EVENTS,
     // 0 is unknown: what is missing now can only be added in full.
     eventsCleared: membersOf(request).includes(MISSING) ? 0 : EVENTS,
-    syncSizeSectors: sizeBytes / 512,
+    syncSizeSectors: trackedBytes / 512,
     state: 0,
     regionSectors: regionBytes / 512,
     daemonSleepSeconds: DAEMON_SLEEP_SECONDS,
@@ -142,13 +201,13 @@ export function encodeNewBitmap({ request, uuid, created, sizeBytes }: NewArray)
   bytes.set(header);
   const state = request.assumeClean ? State.Clean : State.Unwritten;
   const states = bytes.subarray(BITMAP_HEADER_BYTES);
-  states.fill(state, 0, regionCount(sizeBytes, regionBytes));
+  states.fill(state, 0, regionCount(trackedBytes, regionBytes));
   return bytes;
 }
 
-function refuseRegionBytes(regionBytes: number, sizeBytes: number): void {
-  if (regionBytesAllowed(regionBytes, sizeBytes, BITMAP_RESERVED_SECTORS)) return;
-  const min = regionBytesFor(sizeBytes, BITMAP_RESERVED_SECTORS);
+function refuseRegionBytes(regionBytes: number, trackedBytes: number): void {
+  if (regionBytesAllowed(regionBytes, trackedBytes, BITMAP_RESERVED_SECTORS)) return;
+  const min = regionBytesFor(trackedBytes, BITMAP_RESERVED_SECTORS);
   throw new NbdRaidError(
     "usage",
     `create: a region size of ${regionBytes} bytes is not possible here: it must be a power ` +

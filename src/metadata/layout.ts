@@ -10,6 +10,8 @@ export const SUPERBLOCK_OFFSET_SECTORS = 8;
 export const SUPERBLOCK_SECTORS = 8;
 /** As many roles as fit in the superblock behind its fixed part: the most devices of an array. */
 export const MAX_DEV = 1920;
+/** Slots of an array: md allows more than its levels do, and a sync keeps a tally for each. */
+export const SLOTS_MAX = 384;
 /** From the superblock to the bitmap superblock (mdadm's choice for metadata 1.2). */
 export const BITMAP_OFFSET_SECTORS = 8;
 /** Space for the bitmap, header and states together. */
@@ -22,6 +24,8 @@ export const REGION_BYTES_MAX = 2 ** 31 * 512;
 
 /** Up to the end of the superblock, and a bad block log: what mdadm counts before a bitmap. */
 const METADATA_SECTORS = 24;
+/** md refuses a smaller data area (super_1_load). */
+export const DATA_SIZE_SECTORS_MIN = 10;
 const HEADROOM_SECTORS_MAX = 262144;
 const RAID1_UNIT_SECTORS = 128;
 const MEBIBYTE_SECTORS = 2048;
@@ -50,7 +54,7 @@ export interface MemberLayout {
 }
 
 /**
- * Throws member-too-small if not one chunk (level 1: 64 KiB) of data fits, usage if the
+ * Throws member-too-small if not one chunk (level 1: 64 KiB, linear: 10 sectors) fits, usage if the
  * superblock has no room for so many devices.
  */
 export function planLayout(request: LayoutRequest): MemberLayout {
@@ -59,8 +63,9 @@ export function planLayout(request: LayoutRequest): MemberLayout {
   const dataOffset = dataOffsetSectors(deviceSectors, chunkBytes);
   const dataSize = deviceSectors - dataOffset;
   const unit = unitSectors(level, chunkBytes);
-  if (dataSize < unit) {
-    const needed = (dataOffset + unit) * 512;
+  const least = Math.max(unit, DATA_SIZE_SECTORS_MIN);
+  if (dataSize < least) {
+    const needed = (dataOffset + least) * 512;
     const message = `${path}: has ${deviceBytes} bytes and needs ${needed} at least`;
     throw new NbdRaidError("member-too-small", message);
   }

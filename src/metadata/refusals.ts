@@ -4,7 +4,13 @@
  */
 import { NbdRaidError, type ErrorCode } from "../errors.ts";
 import { FEATURE_BITMAP_OFFSET, FEATURE_RAID0_LAYOUT } from "./features.ts";
-import { MAX_DEV, SUPERBLOCK_OFFSET_SECTORS, SUPERBLOCK_SECTORS } from "./layout.ts";
+import {
+  DATA_SIZE_SECTORS_MIN,
+  MAX_DEV,
+  SLOTS_MAX,
+  SUPERBLOCK_OFFSET_SECTORS,
+  SUPERBLOCK_SECTORS,
+} from "./layout.ts";
 import { levelName } from "./levels.ts";
 
 /** A reason to refuse: `finds` says in words what is wrong, or null. */
@@ -37,7 +43,6 @@ interface Claims {
 const SUPERBLOCK_END_SECTORS = SUPERBLOCK_OFFSET_SECTORS + SUPERBLOCK_SECTORS;
 /** The bitmap superblock and what is up to the first region's state. */
 const BITMAP_HEADER_SECTORS = 2;
-const DATA_SIZE_SECTORS_MIN = 10;
 
 const unsupported = (finds: (claims: Claims) => string | null): Refusal<Claims> => ({
   code: "superblock-unsupported",
@@ -54,6 +59,9 @@ export const CLAIM_REFUSALS: readonly Refusal<Claims>[] = [
   ),
   corrupt(({ raidDisks }) =>
     raidDisks >= 1 && raidDisks <= MAX_DEV ? null : `superblock has ${raidDisks} slots`,
+  ),
+  unsupported(({ raidDisks }) =>
+    raidDisks <= SLOTS_MAX ? null : `${raidDisks} slots are not supported, ${SLOTS_MAX} at most`,
   ),
   corrupt(({ featureMap, level }) =>
     (featureMap & FEATURE_RAID0_LAYOUT) !== 0 && level !== 0

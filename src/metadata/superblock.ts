@@ -5,7 +5,7 @@
  * Layout, feature bits and refusals follow md_p.h and super_1_load in the kernel's md.c.
  */
 import { assert, NbdRaidError } from "../errors.ts";
-import { unsupportedFeatures } from "./features.ts";
+import { FEATURE_RAID0_LAYOUT, unsupportedFeatures } from "./features.ts";
 import {
   type FieldTable,
   firstInvalid,
@@ -146,6 +146,15 @@ export function emptySuperblock(maxDevices: number): Superblock {
 export function roleOf(superblock: Superblock, devNumber: number): number {
   const found = superblock.roles[devNumber] ?? ROLE_SPARE;
   return found >= superblock.raidDisks && found < ROLE_JOURNAL ? ROLE_SPARE : found;
+}
+
+/** The array's layout. Level 0 has one only with its feature; else 0: it is not known which. */
+export function knownLayout({
+  level,
+  featureMap,
+  layout,
+}: Pick<Superblock, "level" | "featureMap" | "layout">): number {
+  return level === 0 && (featureMap & FEATURE_RAID0_LAYOUT) === 0 ? 0 : layout;
 }
 
 /** The 4096 bytes to write at {@link SUPERBLOCK_OFFSET_BYTES}. */

@@ -50,6 +50,7 @@ describe("an examined member", () => {
          Raid Level : raid1
        Raid Devices : 3
      Avail Dev Size : 2097152 sectors (1 GiB)
+         Array Size : 2097152 sectors (1 GiB)
       Used Dev Size : 2097152 sectors (1 GiB)
         Data Offset : 2048 sectors
        Super Offset : 8 sectors
@@ -65,6 +66,52 @@ describe("an examined member", () => {
   Unwritten Regions : read as zeroes
             Regions : 16000 unwritten, 380 clean, 1 dirty, 2 need sync, 1 syncing
 `);
+  });
+
+  const shown = (change: Partial<typeof superblock>): Map<string, string> => {
+    const changed = { ...superblock, ...change };
+    const text = renderExamined({ path: "/b", error: null, superblock: changed, bitmap: null });
+    const lines = text.split("\n").map((line) => line.split(" : ").map((part) => part.trim()));
+    return new Map(lines.map(([label, value]) => [label ?? "", value ?? ""]));
+  };
+
+  test.each([
+    [5, 2, "left-symmetric", "4194304 sectors (2 GiB)"],
+    [6, 8, "ddf-zero-restart", "4194304 sectors (2 GiB)"],
+    [10, 0x102, "n2", "4194304 sectors (2 GiB)"],
+    [10, 0x10201, "o2", "4194304 sectors (2 GiB)"],
+  ])("of level %i, layout %i, shows it by name: %s", (level, layout, name, size) => {
+    const raid_disks = level === 5 ? 3 : 4;
+    const fields = shown({ level, layout, chunksize: 1024, raid_disks });
+    expect(fields.get("Raid Level")).toBe(`raid${level}`);
+    expect(fields.get("Layout")).toBe(name);
+    expect(fields.get("Chunk Size")).toBe("512 KiB");
+    expect(fields.get("Array Size")).toBe(size);
+  });
+
+  test("of a level without layouts shows none", () => {
+    const four = shown({ level: 4, chunksize: 128 });
+    expect([four.has("Layout"), four.get("Chunk Size")]).toEqual([false, "64 KiB"]);
+    const one = shown({});
+    expect([one.has("Layout"), one.has("Chunk Size")]).toEqual([false, false]);
+    const linear = shown({ level: -1, chunksize: 128 });
+    expect([linear.get("Raid Level"), linear.get("Rounding")]).toEqual(["linear", "64 KiB"]);
+  });
+
+  test.each([
+    [0x1000, 1, "original"],
+    [0x1000, 2, "alternate"],
+    [0, 1, "unknown"],
+  ])("of level 0 with features 0x%i and layout %i: %s", (feature_map, layout, name) => {
+    const fields = shown({ level: 0, feature_map, layout, chunksize: 1024, size: 0 });
+    expect(fields.get("Layout")).toBe(name);
+    expect([fields.has("Array Size"), fields.has("Used Dev Size")]).toEqual([false, false]);
+  });
+
+  test("of an array that cannot be shows numbers, and no size", () => {
+    const fields = shown({ level: 6, layout: 18, chunksize: 1024, raid_disks: 4 });
+    expect(fields.get("Layout")).toBe("18");
+    expect(fields.has("Array Size")).toBe(false);
   });
 
   test("that cannot be read shows why", () => {

@@ -85,6 +85,7 @@ describe("planLayout", () => {
   it.each<[string, LayoutRequest, number]>([
     ["64 KiB of a mirror", MIRROR, MIB + 64 * KIB],
     ["a chunk of a stripe", STRIPED, 2 * MIB + 512 * KIB],
+    ["the data area that md asks for", { ...MIRROR, level: "linear" }, MIB + 10 * 512],
   ])("refuses a member that is a byte too small for %s", (_, request, deviceBytes) => {
     expect(() => planLayout({ ...request, deviceBytes: deviceBytes - 1 })).toThrow(
       expect.objectContaining({

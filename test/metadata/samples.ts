@@ -79,7 +79,7 @@ const fields = fc.record({
   level: fc.constantFrom(...Object.values(LEVELS)),
   layout: u32,
   chunksizeSectors: u32,
-  raidDisks: fc.integer({ min: 1, max: 1920 }),
+  raidDisks: fc.integer({ min: 1, max: 384 }),
   bitmapOffsetSectors: fc.integer({ min: 8, max: 1000 }),
   newLevel: s32,
   reshapePositionSectors: orWord("none"),

@@ -165,6 +165,11 @@ describe("claims", () => {
     expect(refusalOf(change)).toBe("accepted");
   });
 
+  it("are unsupported: more slots than a sync keeps count of", () => {
+    expect(refusalOf({ raidDisks: 384 })).toBe("accepted");
+    expect(refusalOf({ raidDisks: 385 })).toMatch(/^superblock-unsupported: .* 385 slots /);
+  });
+
   it.each([-4, 2, 3, 7, 11])("are unsupported: level %i", (level) => {
     expect(refusalOf({ level })).toMatch(/^superblock-unsupported: .* level -?\d+ /);
   });

@@ -1,4 +1,5 @@
 import type { AssemblyReport } from "../../array/check-assembly.ts";
+import { formatBytes } from "../sizes.ts";
 import { renderTable } from "./table.ts";
 
 const VERDICTS: Record<AssemblyReport["verdict"], string> = {
@@ -10,14 +11,19 @@ const VERDICTS: Record<AssemblyReport["verdict"], string> = {
 
 /** What `serve` would do with an array's members, and why. */
 export function renderAssembly(report: AssemblyReport): string {
-  const { name, uuid, level, raidDisks, verdict, reason, sync } = report;
+  const { name, uuid, raidDisks, verdict, reason, sync } = report;
   const inUse = report.members.filter(({ use }) => use === "in_sync").length;
   const lines = [
     `${name}: ${VERDICTS[verdict]}${reason === null ? "" : `: ${reason}`}`,
-    `  level ${level}, ${inUse} of ${raidDisks} slots in sync, uuid ${uuid}`,
+    `  level ${levelInWords(report)}, ${inUse} of ${raidDisks} slots in sync, uuid ${uuid}`,
   ];
   if (sync !== null) lines.push(`  sync: ${sync}`);
   return `${lines.join("\n")}\n\n${renderMembers(report)}`;
+}
+
+function levelInWords({ level, layout, chunkSize }: AssemblyReport): string {
+  const chunk = chunkSize === null ? null : `chunk ${formatBytes(chunkSize)}`;
+  return [level, layout, chunk].filter((word) => word !== null).join(", ");
 }
 
 function renderMembers({ members }: AssemblyReport): string {

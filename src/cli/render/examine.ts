@@ -1,5 +1,5 @@
 import type { ExaminedBitmap, ExaminedMember } from "../../array/examine.ts";
-import type { MdSuperblock } from "../../array/md-fields.ts";
+import { arraySizeBytes, layoutInWords, type MdSuperblock } from "../../array/md-fields.ts";
 import { FEATURE_RECOVERY_OFFSET } from "../../metadata/features.ts";
 import { formatBytes } from "../sizes.ts";
 import { renderTime } from "./sync.ts";
@@ -30,9 +30,10 @@ function superblockLines(superblock: MdSuperblock): Line[] {
     ["Name", superblock.set_name],
     ["Creation Time", renderTime(superblock.ctime)],
     ["Raid Level", superblock.level < 0 ? "linear" : `raid${superblock.level}`],
+    ...layoutLines(superblock),
     ["Raid Devices", String(superblock.raid_disks)],
     ["Avail Dev Size", sectors(superblock.data_size)],
-    ["Used Dev Size", sectors(superblock.size)],
+    ...sizeLines(superblock),
     ["Data Offset", `${superblock.data_offset} sectors`],
     ["Super Offset", `${superblock.super_offset} sectors`],
     ["State", superblock.resync_offset === null ? "clean" : "active"],
@@ -44,6 +45,24 @@ function superblockLines(superblock: MdSuperblock): Line[] {
     ["Device Role", deviceRole(superblock)],
     ["Array State", `${arrayState(superblock)} ('A' == active, '.' == missing)`],
   ];
+}
+
+/** mdadm's words: a linear array has no chunks, but may be rounded to some. */
+function layoutLines(superblock: MdSuperblock): Line[] {
+  const { level, chunksize } = superblock;
+  const layout = layoutInWords(superblock);
+  const lines: Line[] = layout === null ? [] : [["Layout", layout]];
+  if (chunksize === 0) return lines;
+  const size = formatBytes(chunksize * SECTOR_BYTES);
+  return [...lines, [level < 0 ? "Rounding" : "Chunk Size", size]];
+}
+
+/** Levels 0 and linear use all of each member: the size of the array is in all superblocks. */
+function sizeLines(superblock: MdSuperblock): Line[] {
+  if (superblock.level <= 0) return [];
+  const used: Line = ["Used Dev Size", sectors(superblock.size)];
+  const size = arraySizeBytes(superblock);
+  return size === null ? [used] : [["Array Size", sectors(size / SECTOR_BYTES)], used];
 }
 
 /** Only a member that is being rebuilt has one. */
