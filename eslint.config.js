@@ -2,6 +2,8 @@ import tseslint from "typescript-eslint";
 
 export default tseslint.config(
   { ignores: ["dist/**", "dist-tools/**", "node_modules/**", "data/**", "coverage/**"] },
+  // AssemblyScript, which only looks like TypeScript.
+  { ignores: ["src/parity/assembly/**"] },
   ...tseslint.configs.recommendedTypeChecked,
   {
     languageOptions: {

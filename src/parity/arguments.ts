@@ -3,11 +3,13 @@ import { ORDER } from "./field.ts";
 
 /** What the kernels ask of their arguments: a caller that breaks it would write wrong parity. */
 
+export function checkBlock(length: number, block: Uint8Array): void {
+  assert(block.length === length, "blocks of one kernel call have the same length");
+}
+
 export function checkBlocks(length: number, blocks: readonly Uint8Array[]): void {
   assert(blocks.length > 0, "a kernel has at least one source");
-  for (let i = 0; i < blocks.length; i++) {
-    assert(blocks[i]!.length === length, "blocks of one kernel call have the same length");
-  }
+  for (let i = 0; i < blocks.length; i++) checkBlock(length, blocks[i]!);
 }
 
 export function checkExponent(exponent: number): void {

@@ -5,6 +5,12 @@
  * may not overlap inputs unless it says so.
  */
 export interface Kernels {
+  /**
+   * A zeroed buffer that these kernels work on without copying it: about twice as fast, for what
+   * is kept and used again and again. It is never given back, and there is room for 32 MiB; what
+   * is asked for beyond is an ordinary buffer. Not to be transferred to another thread.
+   */
+  allocate(length: number): Uint8Array;
   /** into = XOR of the sources; at least one. */
   xor(into: Uint8Array, sources: readonly Uint8Array[]): void;
   /** into ^= XOR of the sources. */

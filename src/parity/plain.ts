@@ -1,4 +1,10 @@
-import { checkBlocks, checkExponent, checkExponents, checkMissing } from "./arguments.ts";
+import {
+  checkBlock,
+  checkBlocks,
+  checkExponent,
+  checkExponents,
+  checkMissing,
+} from "./arguments.ts";
 import { inverse, multiply, power, REDUCTION, solveTwo } from "./field.ts";
 import type { Kernels } from "./kernels.ts";
 import { byWords, WORD_BYTES } from "./words.ts";
@@ -7,7 +13,14 @@ import { byWords, WORD_BYTES } from "./words.ts";
  * The kernels in plain TypeScript: where there is no WebAssembly with SIMD, and what the kernels
  * there are compared with.
  */
-export const plainKernels: Kernels = { xor, xorInto, pq, multiplyInto, recover };
+export const plainKernels: Kernels = {
+  allocate: (length) => new Uint8Array(length),
+  xor,
+  xorInto,
+  pq,
+  multiplyInto,
+  recover,
+};
 
 /** XORs of more sources go over ranges of this many words, so that `into` stays in the L1 cache. */
 const XOR_WORDS = 1024;
@@ -74,8 +87,8 @@ function pq(
   data: readonly Uint8Array[],
   exponents: readonly number[],
 ): void {
-  checkBlocks(p.length, [q, ...data]);
   checkBlocks(p.length, data);
+  checkBlock(p.length, q);
   checkExponents(data, exponents);
   addUp(p, q, data, exponents);
 }
@@ -127,7 +140,7 @@ function double4(word: number): number {
 }
 
 function multiplyInto(q: Uint8Array, source: Uint8Array, exponent: number): void {
-  checkBlocks(q.length, [source]);
+  checkBlock(q.length, source);
   checkExponent(exponent);
   const products = productsWith(power(exponent));
   for (let i = 0; i < q.length; i++) q[i]! ^= products[source[i]!]!;

@@ -16,7 +16,7 @@ export function powerOfTwo(exponent: number): number {
   return result;
 }
 
-/** The sum of 2^exponent * data; exponents of zero make it P. */
+/** The sum of 2^exponent * data: Q, and P if every exponent is 0. */
 export function weightedSum(
   length: number,
   data: readonly Uint8Array[],
@@ -25,7 +25,8 @@ export function weightedSum(
   const sum = new Uint8Array(length);
   data.forEach((block, index) => {
     const factor = powerOfTwo(exponents[index]!);
-    for (let i = 0; i < length; i++) sum[i]! ^= multiplyBits(block[i]!, factor);
+    const products = Array.from({ length: 256 }, (_, value) => multiplyBits(value, factor));
+    for (let i = 0; i < length; i++) sum[i]! ^= products[block[i]!]!;
   });
   return sum;
 }
