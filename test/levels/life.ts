@@ -5,7 +5,7 @@
 import { expect } from "vitest";
 import type { RaidArray } from "../../src/array/array.ts";
 import { NbdRaidError } from "../../src/errors.ts";
-import { anyLost, dataDisks, isParity, placesOf } from "../raid/oracle-placement.ts";
+import { anyLost, dataDisks, survives } from "../raid/oracle-placement.ts";
 import { writeImages } from "../raid/oracle.ts";
 import { freshBytes } from "../sim/client.ts";
 import { isRedundant, oracleShape, sizeOf } from "../sim/disks.ts";
@@ -142,24 +142,13 @@ export class Life {
   /** Members in sync that the array can do without now, and without the broken one. */
   private losable(): string[] {
     const { devices } = this.array;
+    const shape = oracleShape(this.bench.shape);
     const sound = devices.inSync.filter(({ member }) => member.path !== this.broken);
     return sound
       .filter((lost) =>
-        this.survives((slot) => sound.some((one) => one !== lost && one.slot === slot)),
+        survives(shape, (slot) => sound.some((one) => one !== lost && one.slot === slot)),
       )
       .map(({ member }) => member.path);
-  }
-
-  private survives(has: (slot: number) => boolean): boolean {
-    const shape = oracleShape(this.bench.shape);
-    const slots = Array.from({ length: shape.raidDisks }, (_, slot) => slot);
-    const lost = slots.filter((slot) => !has(slot)).length;
-    if (lost === 0) return true;
-    if (isParity(shape) || shape.level === 1) return lost <= anyLost(shape);
-    const chunks = this.model.length / shape.chunkBytes;
-    return Array.from({ length: chunks }, (_, chunk) =>
-      placesOf(shape, chunk * shape.chunkBytes),
-    ).every((places) => places.some(({ slot }) => has(slot)));
   }
 
   /** Those that are not part of the array now: failed, or left out by a start. */

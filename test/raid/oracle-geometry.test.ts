@@ -10,6 +10,7 @@ import {
   parityRow,
   type Place,
   placesOf,
+  survives,
 } from "./oracle-placement.ts";
 import { trackedBytes, writeImages } from "./oracle.ts";
 import { LAYOUTS, levelNumber, titleOf } from "./oracle-shapes.ts";
@@ -187,17 +188,4 @@ function wronglyDone(geometry: AnyGeometry, shape: OracleShape, done: number): n
     if (notYet || notThere) wrong.push(at / CHUNK);
   }
   return wrong;
-}
-
-/** Every chunk has a copy, or parity enough to make good for it. */
-function survives(shape: OracleShape, has: (slot: number) => boolean): boolean {
-  const slots = [...Array(shape.raidDisks).keys()];
-  const lost = slots.filter((slot) => !has(slot)).length;
-  if (shape.level === 4 || shape.level === 5 || shape.level === 6) return lost <= anyLost(shape);
-  if (shape.level <= 0) return lost === 0;
-  if (shape.level === 1) return lost < slots.length;
-  for (let offset = 0; offset < arrayBytes(shape); offset += CHUNK) {
-    if (!placesOf(shape, offset).some(({ slot }) => has(slot))) return false;
-  }
-  return true;
 }

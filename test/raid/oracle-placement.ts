@@ -45,6 +45,17 @@ export function anyLost({ level, layout, raidDisks }: OracleShape): number {
   return { 4: 1, 5: 1, 6: 2 }[level] ?? 0;
 }
 
+/** True if every byte of the array is on, or follows from, the slots that `has` names. */
+export function survives(shape: OracleShape, has: (slot: number) => boolean): boolean {
+  const slots = Array.from({ length: shape.raidDisks }, (_, slot) => slot);
+  const lost = slots.filter((slot) => !has(slot)).length;
+  if (shape.level !== 10) return lost <= anyLost(shape);
+  for (let offset = 0; offset < arrayBytes(shape); offset += shape.chunkBytes) {
+    if (!placesOf(shape, offset).some(({ slot }) => has(slot))) return false;
+  }
+  return true;
+}
+
 export function dataDisks({ level, raidDisks }: OracleShape): number {
   return raidDisks - (level === 6 ? 2 : 1);
 }

@@ -1,5 +1,7 @@
+import { expect } from "vitest";
 import type { Device } from "../../src/array/devices.ts";
 import { NbdRaidError } from "../../src/errors.ts";
+import { isParity } from "../raid/oracle-placement.ts";
 import { blankDisk } from "./disks.ts";
 import type { Machine } from "./machine.ts";
 
@@ -32,12 +34,22 @@ export class Absences {
 
   async bringBackSome(): Promise<void> {
     const { array, paths, world } = this.machine;
+    await this.acceptParity();
     for (const path of paths) {
       const device = array.devices.all().find(({ member }) => member.path === path);
       if (device !== undefined && !isFaulty(device)) continue;
       await world.sleep(world.random() * world.pick([1, 50]));
       if (world.chance(0.8)) await this.bringBack(path);
     }
+  }
+
+  /** What is missing cannot be rebuilt where parity is not believed: until a repair takes it as it is. */
+  private async acceptParity(): Promise<void> {
+    const { array, oracle } = this.machine;
+    if (!isParity(oracle) || array.devices.degraded === 0 || !array.regions.anySuspect()) return;
+    await array.sync("repair");
+    await array.wait();
+    expect(array.regions.anySuspect(), "after a repair").toBe(false);
   }
 
   /** By bitmap if it may, else in full; or a blank disk takes its place. */

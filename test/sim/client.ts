@@ -126,7 +126,12 @@ export async function read({ array, model, offset, length, trusts }: Target): Pr
   const into = Buffer.alloc(length);
   const trusted = trusts?.() ?? true;
   const done = model.beginRead(offset);
-  if (!array.tryRead(into, offset)) await array.read(into, offset);
+  try {
+    if (!array.tryRead(into, offset)) await array.read(into, offset);
+  } catch (error) {
+    done(null);
+    throw error;
+  }
   done(trusted && (trusts?.() ?? true) ? into : null);
 }
 

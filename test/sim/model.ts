@@ -21,10 +21,18 @@ interface Change {
   durable: boolean;
 }
 
+/** Bytes of the array. */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
 export class Model {
   /** What is there where no change is known. */
   private base: Buffer;
   private readonly changes = new Map<number, Change[]>();
+  /** Sectors of which nobody knows what is there where no change is known. */
+  private readonly unknown = new Set<number>();
   private time = 0;
   private reads = 0;
 
@@ -101,10 +109,22 @@ export class Model {
     }
   }
 
-  /** From now on the array holds exactly these bytes. */
-  adopt(bytes: Uint8Array): void {
+  /** From now on the array holds exactly these bytes; anything where they are unknown. */
+  adopt(bytes: Uint8Array, unknown: readonly Range[] = []): void {
     this.base = Buffer.from(bytes);
     this.changes.clear();
+    this.unknown.clear();
+    this.lose(unknown);
+  }
+
+  /** Bytes that cannot be known any more: they may turn out to be anything, until they are written. */
+  lose(ranges: readonly Range[]): void {
+    for (const { start, end } of ranges) {
+      for (const sector of sectors(start, end)) {
+        this.changes.delete(sector);
+        this.unknown.add(sector);
+      }
+    }
   }
 
   // ---- reads
@@ -132,13 +152,14 @@ export class Model {
       expect.fail(`byte ${plain + at} changed and was not written`);
     };
     for (const sector of sectors(offset, end)) {
-      const list = this.changes.get(sector);
+      const list = this.changes.get(sector) ?? (this.unknown.has(sector) ? [] : undefined);
       if (list === undefined) continue;
       const first = Math.max(offset, sector * SECTOR);
       checkPlain(first);
       plain = Math.min(end, (sector + 1) * SECTOR);
       for (const [start, stop] of segments(list, first, plain)) {
-        this.checkSegment(list, bytes.subarray(start - offset, stop - offset), start, settled);
+        const part = bytes.subarray(start - offset, stop - offset);
+        this.checkSegment(list, sector, part, start, settled);
       }
     }
     checkPlain(end);
@@ -147,6 +168,7 @@ export class Model {
   /** No change begins or ends inside the segment, and disks keep or lose it as a whole. */
   private checkSegment(
     list: readonly Change[],
+    sector: number,
     bytes: Uint8Array,
     start: number,
     settled: (change: Change) => boolean,
@@ -157,6 +179,7 @@ export class Model {
     const allowed = covering.filter(({ ended }) => !gone(ended));
     if (allowed.some((change) => holds(change, bytes, start))) return;
     const { base } = this;
+    if (!gone(0) && this.unknown.has(sector)) return;
     if (!gone(0) && base.compare(bytes, 0, bytes.length, start, start + bytes.length) === 0) return;
     const stale = covering.find((change) => holds(change, bytes, start));
     const what = stale === undefined ? "bytes of nobody" : `change ${stale.issued}, overwritten`;

@@ -4,19 +4,22 @@
  */
 import { expect } from "vitest";
 import type { RaidArray } from "../../src/array/array.ts";
+import type { Device } from "../../src/array/devices.ts";
 import { NbdRaidError } from "../../src/errors.ts";
 import type { Fault } from "../../src/member/simulated.ts";
+import { isParity, survives } from "../raid/oracle-placement.ts";
 import { Absences, isFaulty } from "./absences.ts";
 import {
   expectDataTouchedOnly,
   expectInSyncEqual,
-  expectSame,
+  expectSameKnown,
   expectUnmarkedEqual,
+  type Held,
   markedRegions,
-  readAll,
+  readKnown,
 } from "./checks.ts";
 import { runClients } from "./client.ts";
-import { MIRROR, type Shape } from "./disks.ts";
+import { MIRROR, type Shape, sizeOf } from "./disks.ts";
 import { Machine } from "./machine.ts";
 import { Model } from "./model.ts";
 import { World } from "./world.ts";
@@ -24,6 +27,13 @@ import { World } from "./world.ts";
 const MiB = 1024 * 1024;
 const CRASHES_IN_A_ROW_MAX = 3;
 const DAEMON_PASSES_MS = 200_000;
+/** What may fail; null: whatever comes. */
+const KINDS = ["read", "write", "writeDurable", "sync", "punch", "zero", null] as const;
+/**
+ * Not a sync: a disk loses data before it says so, and until then parity is made of what it
+ * reads, as md's would be.
+ */
+const KINDS_WITH_PARITY = ["read", "write", "writeDurable", "punch", "zero"] as const;
 
 type Disturbance = "none" | "member fails" | "member breaks" | "no space";
 
@@ -37,14 +47,14 @@ export class Scenario {
   /** What it fails is of a kind that loses data it had taken. */
   private losing = false;
 
-  constructor(seed: number) {
+  constructor(seed: number, shapeOf: (world: World) => Shape = chooseMirror) {
     this.world = new World(seed);
     const { world } = this;
-    this.machine = new Machine(world, chooseShape(world));
+    this.machine = new Machine(world, shapeOf(world));
     this.machine.inline = world.chance(0.5);
     const quick = { daemonSleepMs: 300, barrierIdleMs: 100 };
     this.machine.settings = world.chance(0.6) ? quick : {};
-    this.model = new Model(this.machine.shape.sizeBytes);
+    this.model = new Model(sizeOf(this.machine.shape));
     this.absences = new Absences(this.machine, (path) => {
       if (this.broken === path) this.broken = null;
     });
@@ -70,7 +80,8 @@ export class Scenario {
         requests: world.pick([5, 20, 40]),
         clients: world.pick([1, 4, 8]),
         pauseMs: world.pick([1, 20, 400]),
-        expects: (error) => disturbance === "no space" && error.code === "no-space",
+        expects: (error) =>
+          (disturbance === "no space" && error.code === "no-space") || this.isUnknown(error),
         trusts: () => !this.mayLie(),
         watch: () => this.absences.watch(),
       }),
@@ -100,15 +111,14 @@ export class Scenario {
   }
 
   private chooseDisturbance(): Disturbance {
-    const { inSync } = this.array.devices;
-    if (this.broken !== null || inSync.length < 2) return "none";
+    if (this.broken !== null || this.losable().length === 0) return "none";
     return this.world.pick(["none", "none", "member fails", "member breaks", "no space"]);
   }
 
   private async disturb(disturbance: Disturbance): Promise<void> {
     const { world } = this;
     if (disturbance === "none") return this.absences.bringBackSome();
-    const path = this.someInSync();
+    const path = this.someLosable();
     if (disturbance === "no space") return this.fillUp(path);
     if (disturbance === "member breaks") return this.breakMember(path);
     await world.sleep(world.random() * world.pick([1, 50]));
@@ -117,15 +127,24 @@ export class Scenario {
     if (world.chance(0.7)) await this.absences.bringBack(path);
   }
 
-  private someInSync(): string {
+  /** Members in sync that the array can do without now. */
+  private losable(): string[] {
     const { inSync } = this.array.devices;
-    return inSync[this.world.below(inSync.length)]!.member.path;
+    const without = (lost: Device): boolean =>
+      survives(this.machine.oracle, (slot) =>
+        inSync.some((one) => one !== lost && one.slot === slot),
+      );
+    return inSync.filter(without).map(({ member }) => member.path);
+  }
+
+  private someLosable(): string {
+    const losable = this.losable();
+    return losable[this.world.below(losable.length)]!;
   }
 
   private breakMember(path: string): void {
     const { world } = this;
-    const kinds = ["read", "write", "writeDurable", "sync", "punch", "zero"] as const;
-    const kind = world.chance(0.8) ? world.pick(kinds) : null;
+    const kind = world.pick(isParity(this.machine.oracle) ? KINDS_WITH_PARITY : KINDS);
     const fault: Fault = { nth: 1 + world.below(40), persistent: world.chance(0.5) };
     this.broken = path;
     this.losing = kind === null || kind === "sync" || kind === "writeDurable";
@@ -163,10 +182,11 @@ export class Scenario {
     if (cut) model.cut();
     else model.killed();
     const before = await this.loadAfterCrash();
-    const breaks = depth === 1 && this.array.devices.inSync.length > 1 && world.chance(0.2);
+    const breaks = depth === 1 && this.losable().length > 0 && world.chance(0.2);
     // A member that breaks may be the one that was read: then another's bytes are as good.
-    if (cut && !breaks) model.adopt(before);
-    if (breaks) this.breakMember(this.someInSync());
+    if (cut && !breaks) model.adopt(before.bytes, before.unknown);
+    else model.lose(before.unknown);
+    if (breaks) this.breakMember(this.someLosable());
     const marked = markedRegions(this.array);
     const bitmapDecides = machine.shape.bitmap === "lockless" && !breaks && this.recoversNothing();
     machine.trace.clear();
@@ -180,17 +200,15 @@ export class Scenario {
     if (clientsRead) await world.until(this.readWhile(breaks ? null : before, synced));
     await world.until(synced);
     if (bitmapDecides) expectDataTouchedOnly(machine, marked, clientsRead);
-    const after = await world.until(readAll(this.array));
-    model.check(0, after);
-    if (!breaks) expectSame(after, before, "read again after the sync");
+    const after = await this.readKnown();
+    if (!breaks) expectSameKnown(after, before, "read again after the sync");
     this.expectSynced();
   }
 
-  private async loadAfterCrash(): Promise<Buffer> {
-    const { machine, model, world } = this;
+  private async loadAfterCrash(): Promise<Held> {
+    const { machine } = this;
     this.broken = null;
-    const plan = await machine.plan();
-    expect(plan.refusal).toBeNull();
+    const plan = await this.plan();
     expect(plan.missingActive, "members that the freshest superblock misses").toEqual([]);
     for (const { found, use } of plan.members) {
       if (this.absences.missedChanges(found.path))
@@ -198,9 +216,40 @@ export class Scenario {
     }
     const array = await machine.load(plan);
     expectUnmarkedEqual(machine, array);
-    const before = await world.until(readAll(array));
-    model.check(0, before);
-    return before;
+    return this.readKnown();
+  }
+
+  /** Parity that a crash left is not believed while a member is missing, unless it must be. */
+  private async plan(): ReturnType<Machine["plan"]> {
+    const { machine } = this;
+    const plan = await machine.plan();
+    const inSync = plan.members.filter(({ use }) => use === "in_sync").length;
+    const degraded = inSync < machine.shape.raidDisks;
+    const unclean = plan.freshest.resyncOffsetSectors !== "clean";
+    if (!isParity(machine.oracle) || !degraded || !unclean) {
+      expect(plan.refusal).toBeNull();
+      return plan;
+    }
+    expect(plan.refusal?.code).toBe("dirty-degraded");
+    const forced = await machine.plan(machine.paths, false, true);
+    expect(forced.refusal).toBeNull();
+    return forced;
+  }
+
+  /** What clients read now is what they may read; what they cannot know from now on is noted. */
+  private async readKnown(): Promise<Held> {
+    const { world, machine, model, broken } = this;
+    const held = await world.until(readKnown(machine, broken));
+    model.lose(held.unknown);
+    model.check(0, held.bytes);
+    return held;
+  }
+
+  /** Where data is missing and parity is not believed nothing can be read, and not all be written. */
+  private isUnknown({ code }: NbdRaidError): boolean {
+    const { regions, devices } = this.array;
+    if (!isParity(this.machine.oracle) || !regions.anySuspect()) return false;
+    return (devices.degraded > 0 && code === "unknown-data") || code === "io-error";
   }
 
   /** A sync may fail only where a member did. */
@@ -215,18 +264,19 @@ export class Scenario {
   }
 
   /** Clients read all the time, and always the same if it is known. */
-  private async readWhile(expected: Buffer | null, synced: Promise<void>): Promise<void> {
+  private async readWhile(expected: Held | null, synced: Promise<void>): Promise<void> {
     let done = false;
     const end = (): void => {
       done = true;
     };
     synced.then(end, end);
-    const { array, world, model } = this;
+    const { machine, world, model } = this;
     while (!done) {
       const trusted = !this.mayLie();
-      const bytes = await readAll(array);
-      if (trusted && !this.mayLie()) model.check(0, bytes);
-      if (expected !== null) expectSame(bytes, expected, "read during the sync");
+      const held = await readKnown(machine, this.broken);
+      model.lose(held.unknown);
+      if (trusted && !this.mayLie()) model.check(0, held.bytes);
+      if (expected !== null) expectSameKnown(held, expected, "read during the sync");
       await world.sleep(20);
     }
   }
@@ -244,7 +294,7 @@ export class Scenario {
     const { degraded } = this.array.devices;
     await machine.stop();
     model.killed();
-    await machine.load(await machine.plan());
+    await machine.load(await this.plan());
     const { array } = this;
     expectUnmarkedEqual(machine, array);
     if (degraded === 0) {
@@ -254,8 +304,8 @@ export class Scenario {
     machine.trace.clear();
     await world.until(array.start());
     if (degraded === 0) expectDataTouchedOnly(machine, new Set(), false);
-    await world.until(array.wait());
-    model.check(0, await world.until(readAll(array)));
+    await world.until(this.syncsEnd());
+    await this.readKnown();
     this.expectSynced();
   }
 
@@ -273,7 +323,7 @@ export class Scenario {
   }
 }
 
-function chooseShape(world: World): Shape {
+function chooseMirror(world: World): Shape {
   const large = world.chance(0.15);
   return {
     ...MIRROR,
