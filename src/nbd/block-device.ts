@@ -70,4 +70,6 @@ export interface Export {
   /** One line for LIST and INFO_DESCRIPTION. */
   readonly description: string;
   readonly device: BlockDevice;
+  /** Clients may only read, though the device could be written. */
+  readonly readOnly?: boolean;
 }

@@ -178,7 +178,7 @@ function transmissionFlags(exported: Export, negotiated: Negotiated): number {
   const filters = extended && contextsOf(negotiated, exported).length > 0;
   return (
     TransmissionFlag.HAS_FLAGS |
-    (exported.device.readOnly ? TransmissionFlag.READ_ONLY : 0) |
+    (exported.device.readOnly || exported.readOnly === true ? TransmissionFlag.READ_ONLY : 0) |
     TransmissionFlag.SEND_FLUSH |
     TransmissionFlag.SEND_FUA |
     TransmissionFlag.SEND_TRIM |

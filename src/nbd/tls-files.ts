@@ -39,8 +39,17 @@ const KEY_BYTES_MIN = 16;
 const KEY_BYTES_MAX = 256;
 /** PSK_MAX_IDENTITY_LEN of old versions. */
 const NAME_BYTES_MAX = 128;
-/** Most forward secrecy first; TLS 1.3 has suites of its own. */
-const PSK_CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256:kECDHEPSK:kDHEPSK:kPSK";
+/**
+ * Forward secrecy first, then what also the least of clients have; those of TLS 1.3 are named for
+ * node:tls, which would offer none. OpenSSL means suites without encryption by kPSK too.
+ */
+const PSK_CIPHERS = [
+  ["TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256"],
+  ["kECDHEPSK+CHACHA20", "kDHEPSK+AESGCM", "kDHEPSK+CHACHA20", "kECDHEPSK+SHA256"],
+  ["kPSK+AESGCM", "kPSK+CHACHA20", "!eNULL"],
+]
+  .flat()
+  .join(":");
 
 /** Reads all of it anew. Throws "tls-invalid", naming the file. */
 export function readTlsFiles(source: TlsSource): TlsFiles {

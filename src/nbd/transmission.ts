@@ -60,7 +60,9 @@ export class Transmission {
     this.exported = exported;
     this.#context = context;
     this.#contexts = contextsOf(negotiated, exported);
-    this.#rules = sessionRules(exported.device, negotiated, this.#contexts.length);
+    const { sizeBytes } = exported.device;
+    const readOnly = exported.device.readOnly || exported.readOnly === true;
+    this.#rules = sessionRules({ sizeBytes, readOnly }, negotiated, this.#contexts.length);
     this.#headerBytes = negotiated.extended ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
     this.#payloadMax = negotiated.extended ? BlockSize.PAYLOAD_MAX : WRITE_SKIP_BYTES_MAX;
     const nameOf = (command: number): string => this.#rules.commands[command]?.name ?? "";

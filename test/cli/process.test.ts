@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { exitOnBugs, stopOnSignals } from "../../src/cli/serve/process.ts";
+import { actOnSignals, exitOnBugs } from "../../src/cli/serve/process.ts";
 
 const EVENTS = ["SIGTERM", "SIGINT", "SIGHUP", "uncaughtException"] as const;
 const listenersBefore = EVENTS.map((event) => process.listeners(event as "SIGTERM"));
@@ -26,12 +26,36 @@ describe("a serving process", () => {
   test("stops at the first signal and ends at the second, of either kind", () => {
     const { lines, logger } = observed();
     const stop = vi.fn();
-    stopOnSignals(stop, logger);
+    actOnSignals({ stop, reload: vi.fn() }, logger);
     process.emit("SIGTERM", "SIGTERM");
     expect(stop).toHaveBeenCalledTimes(1);
     expect(() => process.emit("SIGINT", "SIGINT")).toThrow("exit 1");
     expect(stop).toHaveBeenCalledTimes(1);
     expect(lines[1]).toContain("the next start resyncs");
+  });
+
+  test("reads its files again at SIGHUP, whether it has a terminal or not", () => {
+    for (const isTerminal of [() => true, () => false]) {
+      const { logger } = observed();
+      const actions = { stop: vi.fn(), reload: vi.fn() };
+      actOnSignals(actions, logger, isTerminal);
+      process.emit("SIGHUP", "SIGHUP");
+      process.emit("SIGHUP", "SIGHUP");
+      expect(actions.reload).toHaveBeenCalledTimes(2);
+      expect(actions.stop).not.toHaveBeenCalled();
+      process.removeAllListeners("SIGHUP");
+    }
+  });
+
+  test("stops at SIGHUP when that means that its terminal is gone", () => {
+    const { logger } = observed();
+    const actions = { stop: vi.fn(), reload: vi.fn() };
+    let there = true;
+    actOnSignals(actions, logger, (fd) => fd === 2 && there);
+    there = false;
+    process.emit("SIGHUP", "SIGHUP");
+    expect(actions.stop).toHaveBeenCalledTimes(1);
+    expect(actions.reload).not.toHaveBeenCalled();
   });
 
   test("ends at a bug, having logged where it was", () => {

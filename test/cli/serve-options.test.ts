@@ -17,6 +17,14 @@ describe("what serve is to do", () => {
       readOnly: false,
       run: false,
       force: false,
+      access: {
+        tls: null,
+        tlsRequired: false,
+        allow: null,
+        socket: { mode: 0o600, uid: null, gid: null },
+        readOnlyExports: [],
+        limits: {},
+      },
     });
   });
 

@@ -6,6 +6,7 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { pino } from "pino";
 import { describe, expect, onTestFinished, test } from "vitest";
+import type { AccessOptions } from "../../src/cli/serve/access.ts";
 import { type ServeOptions, serve } from "../../src/cli/serve/serve.ts";
 import { ControlClient } from "../../src/control/client.ts";
 import { temporaryFolder } from "../control/running.ts";
@@ -28,6 +29,15 @@ async function mirror(name = "data"): Promise<{ folder: string; members: string[
   return { folder, members };
 }
 
+const OPEN: AccessOptions = {
+  tls: null,
+  tlsRequired: false,
+  allow: null,
+  socket: { mode: 0o600, uid: null, gid: null },
+  readOnlyExports: [],
+  limits: {},
+};
+
 function optionsFor(folder: string, members: string[]) {
   return {
     members,
@@ -37,6 +47,7 @@ function optionsFor(folder: string, members: string[]) {
     readOnly: false,
     run: false,
     force: false,
+    access: OPEN,
   } satisfies ServeOptions;
 }
 
@@ -50,7 +61,7 @@ function start(options: ServeOptions) {
     listening: (uri) => {
       if (uris.push(uri) === options.listen.length) accept();
     },
-    stoppable: (given) => (stop = given),
+    controllable: (actions) => (stop = actions.stop),
   });
   ended.catch(() => undefined); // a test that cares waits for it
   onTestFinished(async () => {

@@ -4,24 +4,29 @@ import { describe, expect, it } from "vitest";
 import { formatUri, parseUri, type Address } from "../../src/nbd/uri.ts";
 
 describe("NBD URIs", () => {
-  const cases: [text: string, address: Address, exportName: string][] = [
+  const cases: [text: string, address: Address, exportName: string, tls?: boolean][] = [
     ["nbd://127.0.0.1:10810", { kind: "tcp", host: "127.0.0.1", port: 10810 }, ""],
     ["nbd://127.0.0.1:0/", { kind: "tcp", host: "127.0.0.1", port: 0 }, ""],
     ["nbd://example.org/my%20data", { kind: "tcp", host: "example.org", port: 10809 }, "my data"],
     ["nbd://[::1]:99/x", { kind: "tcp", host: "::1", port: 99 }, "x"],
     ["nbd+unix:///?socket=/run/a+b.sock", { kind: "unix", path: "/run/a+b.sock" }, ""],
     ["nbd+unix:///x/y?socket=/a%20b%2Fc", { kind: "unix", path: "/a b/c" }, "x/y"],
+    ["nbds://[::1]:99/x", { kind: "tcp", host: "::1", port: 99 }, "x", true],
+    ["nbds://example.org", { kind: "tcp", host: "example.org", port: 10809 }, "", true],
+    ["nbds+unix:///x?socket=/a", { kind: "unix", path: "/a" }, "x", true],
     ["nbd+unix:///?socket=here", { kind: "unix", path: path.resolve("here") }, ""],
   ];
-  it.each(cases)("%s is understood", (text, address, exportName) => {
-    expect(parseUri(text)).toEqual({ address, exportName });
+  it.each(cases)("%s is understood", (text, address, exportName, tls = false) => {
+    expect(parseUri(text)).toEqual({ address, exportName, tls });
   });
 
   it.each([
     "",
     "localhost:10809",
     "http://localhost",
-    "nbds://localhost",
+    "nbds+tcp://localhost",
+    "nbds://",
+    "nbds+unix:///",
     "nbd://",
     "nbd://:10809",
     "nbd://localhost:65536",
@@ -46,8 +51,9 @@ describe("NBD URIs", () => {
     // a lone "." or ".." is a path segment to a URL, not a name
     const exportName = name.filter((s) => !/(^|\/)\.\.?($|\/)/.test(s));
     fc.assert(
-      fc.property(address, exportName, (address, exportName) => {
-        expect(parseUri(formatUri(address, exportName))).toEqual({ address, exportName });
+      fc.property(address, exportName, fc.boolean(), (address, exportName, tls) => {
+        const parsed = parseUri(formatUri(address, exportName, tls));
+        expect(parsed).toEqual({ address, exportName, tls });
       }),
     );
   });

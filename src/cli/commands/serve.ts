@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
 import { NbdRaidError } from "../../errors.ts";
 import { absoluteMember, type Context, ownControlPath } from "../context.ts";
+import { accessOptions, type AccessSettings, addAccessOptions } from "../serve/access-options.ts";
 import type { Config } from "../serve/config.ts";
 import { LOG_LEVELS, type LogLevel } from "../serve/log-levels.ts";
 import type { ServeOptions } from "../serve/serve.ts";
@@ -10,7 +11,7 @@ const ACTIVATION_VARIABLES = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 const DEFAULT_LISTEN = "nbd://127.0.0.1:10809";
 
 /** As given on the command line; what is absent may stand in the configuration file. */
-export interface ServeFlags {
+export interface ServeFlags extends AccessSettings {
   config?: string;
   listen?: string[];
   control?: string;
@@ -21,7 +22,7 @@ export interface ServeFlags {
 }
 
 export function addServe(program: Command, context: Context): void {
-  program
+  const command = program
     .command("serve")
     .description("serve the arrays that the members make up")
     .argument("[member...]")
@@ -42,7 +43,7 @@ export function addServe(program: Command, context: Context): void {
       // Loaded here: the other commands start sooner without it.
       const { createLogger } = await import("../serve/logger.ts");
       const { inheritedDescriptors } = await import("../../nbd/listener.ts");
-      const { exitOnBugs, stopOnSignals } = await import("../serve/process.ts");
+      const { actOnSignals, exitOnBugs } = await import("../serve/process.ts");
 
       const { stdout, env } = context.terminal;
       const config = flags.config === undefined ? null : await loadConfig(flags.config);
@@ -57,13 +58,15 @@ export function addServe(program: Command, context: Context): void {
       const { serve } = await import("../serve/serve.ts");
       await serve(options, logger, {
         listening: (uri) => stdout.write(`listening on ${uri}\n`),
-        stoppable: (stop) => stopOnSignals(stop, logger),
+        controllable: (actions) => actOnSignals(actions, logger),
       });
     });
+  addAccessOptions(command);
 }
 
 const HELP = `
 The arrays are exported under their names; a single one also under the empty name.
+SIGHUP reads certificates and keys again. nbds:// listens for clients with TLS only.
 --control none serves no control socket; so does a start with sockets passed in LISTEN_FDS.
 
 Examples:
@@ -97,6 +100,7 @@ export function serveOptions(
     readOnly: flags.readOnly ?? config?.readOnly ?? false,
     run: flags.run ?? config?.run ?? false,
     force: flags.force ?? config?.force ?? false,
+    access: accessOptions(flags, config ?? {}),
   };
 }
 

@@ -12,6 +12,7 @@ import {
   parseDocument,
 } from "yaml";
 import { NbdRaidError } from "../../errors.ts";
+import { absoluteSettings, ACCESS_SCHEMA } from "./access-options.ts";
 import { LOG_LEVELS } from "./log-levels.ts";
 
 const strict = { additionalProperties: false };
@@ -27,6 +28,7 @@ const ConfigSchema = Type.Object(
     run: Type.Optional(Type.Boolean()),
     force: Type.Optional(Type.Boolean()),
     logLevel: Type.Optional(Type.Enum([...LOG_LEVELS])),
+    ...ACCESS_SCHEMA,
   },
   strict,
 );
@@ -67,7 +69,7 @@ export function parseConfig(text: string, path: string): Config {
     throw refuse(0, `give either "members" or "arrays"`);
   const absolute = (name: string): string => resolve(dirname(path), name);
   return {
-    ...settings,
+    ...absoluteSettings(settings, absolute),
     ...(control === undefined ? {} : { control: control === "none" ? control : absolute(control) }),
     members: [...members, ...arrays.flatMap((array) => array.members)].map(absolute),
   };

@@ -6,6 +6,7 @@ import { assertSocketFree } from "../../control/socket.ts";
 import { NbdRaidError } from "../../errors.ts";
 import { NbdServer } from "../../nbd/server.ts";
 import { setSendBuffer } from "../../platform/socket.ts";
+import { type AccessOptions, reloadTls, serverAccess, warnIfOpen } from "./access.ts";
 
 export interface ServeOptions {
   /** Absolute paths. */
@@ -18,14 +19,21 @@ export interface ServeOptions {
   readonly readOnly: boolean;
   readonly run: boolean;
   readonly force: boolean;
+  readonly access: AccessOptions;
 }
 
 /** What the server tells whom started it. */
 export interface ServeEvents {
   /** A listener accepts, at this URI. */
   listening(uri: string): void;
-  /** Hands over what asks the server to stop. */
-  stoppable(stop: () => void): void;
+  /** Hands over what may be asked of it from now on. */
+  controllable(actions: ServeActions): void;
+}
+
+export interface ServeActions {
+  readonly stop: () => void;
+  /** Reads keys and certificates again, for connections to come. */
+  readonly reload: () => void;
 }
 
 /** Lets many replies leave in one system call. */
@@ -43,11 +51,12 @@ export async function serve(
 ): Promise<void> {
   let tell: () => void = () => undefined;
   const told = new Promise<void>((resolve) => (tell = resolve));
-  events.stoppable(tell);
+  const access = serverAccess(options.access, logger);
+  events.controllable({ stop: tell, reload: () => reloadTls(access.tls, logger) });
   if (options.control !== null) await assertSocketFree(options.control);
 
   const arrays = await openArrays(options.members, { ...options, logger });
-  const server = createServer(arrays, logger);
+  const server = createServer(arrays, options.access, access, logger);
   let stopping: Promise<void> | undefined;
   const stop = (): Promise<void> => {
     tell();
@@ -57,6 +66,7 @@ export async function serve(
   let control: ControlServer | undefined;
   try {
     assertDistinctNames(arrays);
+    assertServed(options.access.readOnlyExports, arrays);
     if (options.control !== null) {
       const connections = () => server.connections();
       control = await startControl({ path: options.control, arrays, connections, stop, logger });
@@ -65,6 +75,7 @@ export async function serve(
     const uris: string[] = [];
     for (const fd of options.descriptors) uris.push(await server.listenFd(fd));
     for (const uri of options.listen) uris.push(await server.listen(uri));
+    warnIfOpen(uris, options.access, logger);
     // Nothing can be refused any more: now the arrays may write.
     for (const array of arrays) await array.start();
     admit();
@@ -75,14 +86,20 @@ export async function serve(
   }
 }
 
-function createServer(arrays: readonly RaidArray[], logger: Logger): NbdServer {
+function createServer(
+  arrays: readonly RaidArray[],
+  { readOnlyExports }: AccessOptions,
+  access: ReturnType<typeof serverAccess>,
+  logger: Logger,
+): NbdServer {
   const exports = arrays.map((device) => ({
     name: device.name,
     description: device.description,
+    readOnly: device.readOnly || readOnlyExports.includes(device.name),
     device,
   }));
   const tuneSocket = (fd: number): void => setSendBuffer(fd, SEND_BUFFER_BYTES);
-  return new NbdServer({ exports, logger, tuneSocket });
+  return new NbdServer({ exports, logger, tuneSocket, ...access });
 }
 
 /** Requests under way are finished first. Every array is stopped, whatever befalls another. */
@@ -93,6 +110,13 @@ async function stopServing(server: NbdServer, arrays: readonly RaidArray[]): Pro
   ];
   const failure = results.find((result) => result.status === "rejected");
   if (failure !== undefined) throw failure.reason;
+}
+
+/** A name that is misspelt would leave an array open to be written. */
+function assertServed(names: readonly string[], arrays: readonly RaidArray[]): void {
+  const stray = names.find((name) => !arrays.some((array) => array.name === name));
+  if (stray !== undefined)
+    throw new NbdRaidError("unknown-array", `no array named "${stray}" to be exported read-only`);
 }
 
 /** An export is found by its name. */
