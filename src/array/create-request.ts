@@ -46,7 +46,7 @@ interface LevelRules {
   readonly chunks: "none" | "optional" | "needed";
   /** False: a member that is missing is missed, and nothing is ever synced. */
   readonly redundant: boolean;
-  /** md looks at the flag. */
+  /** Reads choose between copies. md takes the flag at level 10 too, and does not look at it. */
   readonly writeMostly: boolean;
 }
 
@@ -59,7 +59,7 @@ const RULES: Readonly<Record<LevelName, LevelRules>> = {
   "4": STRIPED,
   "5": STRIPED,
   "6": STRIPED,
-  "10": STRIPED,
+  "10": { ...STRIPED, writeMostly: true },
 };
 
 /** Chunks of levels that need no power of two are whole pages, as in mdadm. */
@@ -128,7 +128,7 @@ export const REQUEST_REFUSALS: readonly Refusal<CreateRequest>[] = [
   without(
     ({ writeMostly }) => writeMostly,
     ({ writeMostly }) => writeMostly.length > 0,
-    "reads every member: write-mostly is for level 1",
+    "reads every member: write-mostly is for levels 1 and 10",
   ),
   usage(({ members, spares }) => {
     const slots = members.length - spares;

@@ -5,6 +5,7 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, test } from "vitest";
+import { checkAssembly } from "../../src/array/check-assembly.ts";
 import { type CreatedArray, createArray } from "../../src/array/create.ts";
 import type { CreateRequest } from "../../src/array/create-request.ts";
 import { readHeaders } from "../../src/array/headers.ts";
@@ -215,6 +216,14 @@ describe("a new array", () => {
     expect(superblock.roles).toHaveLength(384);
   });
 
+  it("of level 10 may have members that are read from last", async () => {
+    await create("10", names(4), { writeMostly: [at("m1"), at("m3")] });
+    const flags = await Promise.all(
+      names(4).map(async (name) => (await superblockOf(name)).devflags),
+    );
+    expect(flags).toEqual([0, 1, 0, 1]);
+  });
+
   it("has spares where it can rebuild", async () => {
     const { sizeBytes } = await create("5", names(4), { spares: 1 });
     expect(sizeBytes).toBe(2 * SIZE);
@@ -222,6 +231,23 @@ describe("a new array", () => {
     expect((await superblockOf("m0")).roles.slice(0, 4)).toEqual([0, 1, 2, ROLE_SPARE]);
   });
 });
+
+test.each([
+  ["0", "original", CHUNK],
+  ["linear", null, null],
+  ["1", null, null],
+  ["4", null, CHUNK],
+  ["5", "left-symmetric", CHUNK],
+  ["6", "left-symmetric", CHUNK],
+  ["10", "n2", CHUNK],
+])(
+  "a new array of level %s would start: layout %s, chunks %s",
+  async (level, layout, chunkSize) => {
+    await create(level, names(4));
+    const [report] = await checkAssembly(names(4).map(at));
+    expect(report).toMatchObject({ level, layout, chunkSize, verdict: "start", sync: null });
+  },
+);
 
 describe("missing members", () => {
   const MISSING: readonly [level: string, members: string, layout?: string][] = [
@@ -287,7 +313,7 @@ const REFUSED: readonly [level: string, slots: number, options: Options, says: s
   ["linear", 3, { bitmap: "internal" }, "level linear has no bitmap"],
   ["0", 3, { spares: 1 }, "level 0 has no spares"],
   ["linear", 3, { spares: 1 }, "level linear has no spares"],
-  ["5", 3, { writeMostly: ["m0"] }, "write-mostly is for level 1"],
+  ["5", 3, { writeMostly: ["m0"] }, "write-mostly is for levels 1 and 10"],
   ["10", 4, { layout: "f2", sizeBytes: CHUNK }, "no room for 2 chunks"],
   ["5", 4, { sizeBytes: 2 ** 52 }, "larger than 8 PiB"],
 ];

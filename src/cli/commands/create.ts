@@ -31,8 +31,10 @@ export function addCreate(program: Command, { terminal }: Context): void {
     .argument("<member...>", '"missing" leaves a slot empty')
     .addOption(new Option("--level <level>").choices(LEVELS).makeOptionMandatory())
     .addOption(new Option("--size <size>", "usable bytes of a member").argParser(parseSize))
-    .addOption(new Option("--chunk <size>", "the striping unit").argParser(parseSize))
-    .option("--layout <name>", "how chunks are laid out, in mdadm's words")
+    .addOption(
+      new Option("--chunk <size>", "the striping unit; default: 512K").argParser(parseSize),
+    )
+    .option("--layout <name>", "how chunks are laid out, by mdadm's name for it")
     .addOption(
       new Option("--bitmap <type>", "default: lockless, or none for 0 and linear").choices(BITMAPS),
     )
@@ -41,9 +43,10 @@ export function addCreate(program: Command, { terminal }: Context): void {
     .option("--preallocate", "allocate the members' space")
     .addOption(new Option("--spares <n>", "the last members are spares").argParser(parseCount))
     .addOption(
-      new Option("--write-mostly <member>", "read from it last; may be given again").argParser(
-        (member: string, before: string[] = []) => [...before, absoluteMember(member)],
-      ),
+      new Option(
+        "--write-mostly <member>",
+        "read from it last (levels 1, 10); may be given again",
+      ).argParser((member: string, before: string[] = []) => [...before, absoluteMember(member)]),
     )
     .option("--force", "take members that hold data, and overwrite it")
     .addOption(jsonOption())
@@ -80,6 +83,9 @@ const HELP = `
 Examples:
   nbd-raid create data --level 1 --size 10G a.img b.img     two copies of 10 GiB
   nbd-raid create data --level 1 --size 10G a.img missing   one now, the other by add later
+  nbd-raid create data --level 5 --size 10G a.img b.img c.img          20 GiB, any one may fail
+  nbd-raid create data --level 10 --layout f2 --size 10G a.img b.img c.img   two copies, far apart
+  nbd-raid create data --level linear a.img b.img           one behind the other, as they are
 --assume-clean keeps the data areas of former members, which start at a data offset (examine shows
 it). It does not take over a raw image: copy that in with nbdcopy or qemu-img.
 `;
