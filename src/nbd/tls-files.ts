@@ -79,15 +79,17 @@ function readKeys(given: string): TlsFiles {
   return { context, keys, validTo: null, warnings: readableByOthers(file) };
 }
 
+const KEY_LINE = /^(?:([^:#][^:]*)|#((?:[0-9a-f]{2})+)):((?:[0-9a-f]{2})+)\r?$/i;
+
 /** As psktool writes them: `NAME:HEX`, and `#HEX:HEX` for a name that is not plain text. */
 export function parseKeys(text: string, file: string): Map<string, Buffer> {
   const keys = new Map<string, Buffer>();
   for (const [index, line] of text.split("\n").entries()) {
     if (line.trim() === "") continue;
     const refuse = (reason: string) => invalid(`${file}:${index + 1}: ${reason}`);
-    const [, hash, shown, hex] = /^(#?)([^:#][^:]*):((?:[0-9a-f]{2})+)\r?$/i.exec(line) ?? [];
-    if (shown === undefined || hex === undefined) throw refuse("not NAME:HEX");
-    const name = hash === "#" ? Buffer.from(shown, "hex").toString("utf8") : shown;
+    const [, plain, encoded, hex] = KEY_LINE.exec(line) ?? [];
+    if (hex === undefined) throw refuse("not NAME:HEX");
+    const name = plain ?? Buffer.from(encoded ?? "", "hex").toString("utf8");
     const bytes = hex.length / 2;
     if (Buffer.byteLength(name) > NAME_BYTES_MAX) throw refuse("the name is too long");
     if (bytes < KEY_BYTES_MIN || bytes > KEY_BYTES_MAX)
