@@ -1,6 +1,6 @@
 import { run } from "../test/interop/run.ts";
 import type { Case, Measurement, Unit } from "./scenario.ts";
-import type { RunningTarget } from "./targets.ts";
+import type { RunningTarget } from "./target.ts";
 
 interface FioDirection {
   readonly iops: number;
@@ -13,14 +13,17 @@ interface FioReport {
   readonly jobs: readonly { readonly read: FioDirection; readonly write: FioDirection }[];
 }
 
-const value: Record<Unit, (direction: FioDirection) => number> = {
+/** What fio itself can tell. */
+type FioUnit = Exclude<Unit, "%">;
+
+const value: Record<FioUnit, (direction: FioDirection) => number> = {
   IOPS: ({ iops }) => iops,
   "MiB/s": ({ bw_bytes }) => bw_bytes / 1024 ** 2,
   µs: ({ lat_ns }) => lat_ns.mean / 1000,
 };
 
 /** A case that fio measures on one connection, for a time. */
-export function fioCase(name: string, unit: Unit, args: readonly string[]): Case {
+export function fioCase(name: string, unit: FioUnit, args: readonly string[]): Case {
   return {
     name,
     unit,
@@ -32,7 +35,7 @@ export function fioCase(name: string, unit: Unit, args: readonly string[]): Case
 /** A case that goes over every block once, or for as long as there is time. */
 export function onePassCase(
   name: string,
-  unit: Unit,
+  unit: FioUnit,
   args: readonly string[],
   before: (target: RunningTarget) => Promise<void> = () => Promise.resolve(),
 ): Case {
@@ -49,7 +52,7 @@ export function onePassCase(
 /** One job of fio's nbd engine over the whole export. */
 export async function fio(
   target: RunningTarget,
-  unit: Unit,
+  unit: FioUnit,
   args: readonly string[],
 ): Promise<Measurement> {
   const job = ["--name=job", "--ioengine=nbd", `--uri=${target.uri}`, "--output-format=json"];

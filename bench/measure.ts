@@ -2,7 +2,8 @@ import { readFile } from "node:fs/promises";
 import { run as runCommand } from "../test/interop/run.ts";
 import { fio } from "./fio.ts";
 import type { Case, Measurement, PlaceKind, Scenario } from "./scenario.ts";
-import { TARGETS, type RunningTarget, type TargetName } from "./targets.ts";
+import type { RunningTarget } from "./target.ts";
+import { TARGETS, type TargetName } from "./targets.ts";
 
 export interface Place {
   readonly kind: PlaceKind;
@@ -14,7 +15,8 @@ export interface Plan {
   readonly runs: number;
   /** For each measurement. */
   readonly seconds: number;
-  readonly sizeMiB: number;
+  /** Null: what each scenario chooses. */
+  readonly sizeMiB: number | null;
 }
 
 interface Step {
@@ -26,49 +28,72 @@ interface Step {
 
 export interface Sample {
   readonly place: PlaceKind;
+  readonly scenario: string;
   readonly case: string;
   readonly target: TargetName;
   readonly run: number;
   readonly value: number;
+  /** NaN: not known. */
   readonly cpuSecondsPerGiB: number;
 }
 
-/** All samples of one place, in the order of {@link schedule}. */
+/** All samples of one place: run by run, and in each scenario by scenario. */
 export async function measurePlace(place: Place, plan: Plan): Promise<Sample[]> {
-  const steady = new Map<TargetName, RunningTarget>();
+  const scenarios = plan.scenarios.filter(({ where }) => where.includes(place.kind));
+  const lasting = new FullTargets(place.folder);
   const samples: Sample[] = [];
   try {
-    for (const step of schedule(place.kind, plan)) {
-      const take = step.scenario.fresh ? measureFresh : measureSteady;
-      const sample = await take(step, place, plan, steady);
-      samples.push(sample);
-      const turn = `${step.run + 1}/${plan.runs}`;
-      const value = `${sample.value.toFixed(1)} ${step.case.unit}`;
-      console.error(
-        `${place.kind} ${turn} ${sample.case}, ${TARGETS[step.target].title}: ${value}`,
-      );
+    for (let run = 0; run < plan.runs; run++) {
+      for (const scenario of scenarios) {
+        const own = scenario.lifetime === "run" ? new FullTargets(place.folder) : null;
+        try {
+          for (const step of stepsOf(run, scenario)) {
+            samples.push(await measureStep(step, place, plan, own ?? lasting));
+          }
+        } finally {
+          await own?.stop();
+        }
+      }
     }
   } finally {
-    await Promise.all([...steady.values()].map((target) => target.stop()));
+    await lasting.stop();
   }
   return samples;
 }
 
 /** Targets take turns at each case, and each run begins with another: noise meets all alike. */
-function* schedule(place: PlaceKind, plan: Plan): Generator<Step> {
-  for (let run = 0; run < plan.runs; run++) {
-    for (const scenario of plan.scenarios.filter(({ where }) => where.includes(place))) {
-      const first = run % scenario.targets.length;
-      const targets = [...scenario.targets.slice(first), ...scenario.targets.slice(0, first)];
-      for (const benchCase of scenario.cases) {
-        for (const target of targets) yield { run, scenario, case: benchCase, target };
-      }
-    }
+function* stepsOf(run: number, scenario: Scenario): Generator<Step> {
+  const first = run % scenario.targets.length;
+  const targets = [...scenario.targets.slice(first), ...scenario.targets.slice(0, first)];
+  for (const benchCase of scenario.cases) {
+    for (const target of targets) yield { run, scenario, case: benchCase, target };
   }
 }
 
-async function measureFresh(step: Step, place: Place, plan: Plan): Promise<Sample> {
-  const target = await TARGETS[step.target].start(place.folder, plan.sizeMiB);
+async function measureStep(
+  step: Step,
+  place: Place,
+  plan: Plan,
+  full: FullTargets,
+): Promise<Sample> {
+  const sizeMiB = plan.sizeMiB ?? step.scenario.sizeMiB;
+  const sample =
+    step.scenario.lifetime === "measurement"
+      ? await measureEmpty(step, place, plan, sizeMiB)
+      : await measureOnce(step, await full.get(step.target, sizeMiB), place, plan);
+  const turn = `${step.run + 1}/${plan.runs}`;
+  const value = `${sample.value.toFixed(1)} ${step.case.unit}`;
+  console.error(`${place.kind} ${turn} ${sample.case}, ${TARGETS[step.target].title}: ${value}`);
+  return sample;
+}
+
+async function measureEmpty(
+  step: Step,
+  place: Place,
+  plan: Plan,
+  sizeMiB: number,
+): Promise<Sample> {
+  const target = await TARGETS[step.target].start(place.folder, sizeMiB);
   try {
     return await measureOnce(step, target, place, plan);
   } finally {
@@ -76,20 +101,29 @@ async function measureFresh(step: Step, place: Place, plan: Plan): Promise<Sampl
   }
 }
 
-/** A steady target is made at its first use, and written all over. */
-async function measureSteady(
-  step: Step,
-  place: Place,
-  plan: Plan,
-  steady: Map<TargetName, RunningTarget>,
-): Promise<Sample> {
-  let target = steady.get(step.target);
-  if (target === undefined) {
-    target = await TARGETS[step.target].start(place.folder, plan.sizeMiB);
-    steady.set(step.target, target);
-    await fio(target, "MiB/s", ["--rw=write", "--bs=256k", "--iodepth=8"]);
+/** Targets that were written all over, each made when it is first asked for. */
+class FullTargets {
+  readonly #folder: string;
+  readonly #running = new Map<string, RunningTarget>();
+
+  constructor(folder: string) {
+    this.#folder = folder;
   }
-  return measureOnce(step, target, place, plan);
+
+  async get(name: TargetName, sizeMiB: number): Promise<RunningTarget> {
+    const key = `${name} ${sizeMiB}`;
+    const known = this.#running.get(key);
+    if (known !== undefined) return known;
+    const target = await TARGETS[name].start(this.#folder, sizeMiB);
+    this.#running.set(key, target);
+    await fio(target, "MiB/s", ["--rw=write", "--bs=256k", "--iodepth=8"]);
+    await TARGETS[name].whenFull?.(target);
+    return target;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.#running.values()].map((target) => target.stop()));
+  }
 }
 
 async function measureOnce(
@@ -105,6 +139,7 @@ async function measureOnce(
   const used = (await cpuSeconds(target.pid)) - before;
   return {
     place: place.kind,
+    scenario: step.scenario.name,
     case: step.case.name,
     target: step.target,
     run: step.run,
@@ -114,7 +149,8 @@ async function measureOnce(
 }
 
 /** User and system time of a process with all its threads (proc_pid_stat(5), fields 14 and 15). */
-async function cpuSeconds(pid: number): Promise<number> {
+async function cpuSeconds(pid: number | null): Promise<number> {
+  if (pid === null) return NaN;
   const stat = await readFile(`/proc/${pid}/stat`, "utf8");
   // The name in field 2 may hold spaces; what follows its bracket is field 3.
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");

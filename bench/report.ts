@@ -1,10 +1,11 @@
 import { cpus, release, totalmem } from "node:os";
 import type { Sample } from "./measure.ts";
 import type { Case, Goal, PlaceKind, Scenario, Unit } from "./scenario.ts";
-import { TARGETS, type TargetName } from "./targets.ts";
+import type { TargetName } from "./targets.ts";
 
 export interface Result {
   readonly place: PlaceKind;
+  readonly scenario: string;
   readonly case: string;
   readonly unit: Unit;
   readonly medians: Partial<Record<TargetName, number>>;
@@ -41,7 +42,10 @@ export function makeReport(
   const measured = places.flatMap((place) =>
     scenarios
       .filter(({ where }) => where.includes(place))
-      .map((scenario) => ({ place, scenario, here: samples.filter((s) => s.place === place) })),
+      .map((scenario) => {
+        const here = samples.filter((s) => s.place === place && s.scenario === scenario.name);
+        return { place, scenario, here };
+      }),
   );
   return {
     version: 1,
@@ -74,6 +78,7 @@ function resultOf(
     );
   return {
     place,
+    scenario: scenario.name,
     case: name,
     unit,
     medians: medianOf("value"),
@@ -111,55 +116,4 @@ function describeMachine(): string {
   const memoryGiB = Math.round(totalmem() / 1024 ** 3);
   const kernel = release().split(".").slice(0, 2).join(".");
   return `${cpus().length} cores, ${memoryGiB} GiB of memory, Linux ${kernel}, Node ${process.versions.node}`;
-}
-
-export function toMarkdown(report: Report): string {
-  const goals = table(
-    ["where", "case", "ours / theirs", "ratio", "from to", "goal", ""],
-    report.goals.map((goal) => [
-      goal.place,
-      goal.case,
-      `${TARGETS[goal.ours].title} / ${TARGETS[goal.theirs].title}`,
-      goal.median.toFixed(2),
-      `${Math.min(...goal.ratios).toFixed(2)} to ${Math.max(...goal.ratios).toFixed(2)}`,
-      `${goal.atMost ? "at most" : "at least"} ${goal.ratio}`,
-      goal.met ? "met" : "missed",
-    ]),
-  );
-  return [
-    `${report.machine}. ${report.method}`,
-    goals,
-    "Medians:",
-    resultTable(report, { cells: ({ medians }) => medians, unit: ({ unit }) => unit, digits: 0 }),
-    "CPU time of the server process, all its threads:",
-    resultTable(report, {
-      cells: ({ cpuSecondsPerGiB }) => cpuSecondsPerGiB,
-      unit: () => "s/GiB",
-      digits: 2,
-    }),
-  ].join("\n\n");
-}
-
-interface Columns {
-  readonly cells: (result: Result) => Partial<Record<TargetName, number>>;
-  readonly unit: (result: Result) => string;
-  readonly digits: number;
-}
-
-function resultTable(report: Report, { cells, unit, digits }: Columns): string {
-  const names = Object.keys(TARGETS) as TargetName[];
-  return table(
-    ["where", "case", "unit", ...names.map((name) => TARGETS[name].title)],
-    report.results.map((result) => [
-      result.place,
-      result.case,
-      unit(result),
-      ...names.map((name) => cells(result)[name]?.toFixed(digits) ?? ""),
-    ]),
-  );
-}
-
-function table(heading: readonly string[], rows: readonly (readonly string[])[]): string {
-  const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-  return [line(heading), line(heading.map(() => "---")), ...rows.map(line)].join("\n");
 }

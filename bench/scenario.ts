@@ -1,4 +1,5 @@
-import type { RunningTarget, TargetName } from "./targets.ts";
+import type { RunningTarget } from "./target.ts";
+import type { TargetName } from "./targets.ts";
 
 /** What one measurement found. */
 export interface Measurement {
@@ -8,7 +9,7 @@ export interface Measurement {
   readonly bytes: number;
 }
 
-export type Unit = "IOPS" | "MiB/s" | "µs";
+export type Unit = "IOPS" | "MiB/s" | "µs" | "%";
 
 export interface Case {
   readonly name: string;
@@ -33,8 +34,15 @@ export interface Scenario {
   readonly name: string;
   readonly where: readonly PlaceKind[];
   readonly targets: readonly TargetName[];
-  /** True: every measurement gets a newly made target. False: one that was written all over. */
-  readonly fresh: boolean;
+  /**
+   * How long a target is used. For one measurement: it is newly made, and empty. For a run of this
+   * scenario, or for all scenarios of a place: it was written all over first.
+   */
+  readonly lifetime: "measurement" | "run" | "place";
+  /** What the tables of results have a row for. */
+  readonly rows: "cases" | "targets";
+  /** Of what a target serves, unless another size is asked for. */
+  readonly sizeMiB: number;
   readonly cases: readonly Case[];
   readonly goals: readonly Goal[];
 }

@@ -1,7 +1,7 @@
 import { run } from "../../test/interop/run.ts";
 import { onePassCase } from "../fio.ts";
 import type { Scenario } from "../scenario.ts";
-import type { RunningTarget } from "../targets.ts";
+import type { RunningTarget } from "../target.ts";
 
 const name = "cold 4 KiB random read, depth 32";
 
@@ -10,7 +10,9 @@ export const coldReads: Scenario = {
   name: "cold-reads",
   where: ["disk"],
   targets: ["lockless", "nbdkit"],
-  fresh: false,
+  lifetime: "place",
+  rows: "cases",
+  sizeMiB: 1024,
   cases: [onePassCase(name, "IOPS", ["--rw=randread", "--bs=4k", "--iodepth=32"], dropCache)],
   goals: [{ case: name, ours: "lockless", theirs: "nbdkit", ratio: 0.9 }],
 };

@@ -22,7 +22,9 @@ export const durableWrites: Scenario = {
   name: "durable-writes",
   where: ["disk"],
   targets: ["lockless", "none", "nbdkit"],
-  fresh: false,
+  lifetime: "place",
+  rows: "cases",
+  sizeMiB: 1024,
   cases,
   goals: cases.map(({ name }) => ({
     case: name,

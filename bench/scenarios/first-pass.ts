@@ -9,7 +9,9 @@ export const firstPass: Scenario = {
   name: "first-pass",
   where: ["memory", "disk"],
   targets: ["lockless", "none"],
-  fresh: true,
+  lifetime: "measurement",
+  rows: "cases",
+  sizeMiB: 1024,
   cases: [
     onePassCase(random, "IOPS", ["--rw=randwrite", "--bs=4k", "--iodepth=32"]),
     onePassCase(sequential, "MiB/s", ["--rw=write", "--bs=256k", "--iodepth=8"]),

@@ -15,7 +15,9 @@ export const random4k: Scenario = {
   name: "random-4k",
   where: ["memory", "disk"],
   targets: ["lockless", "none", "nbdkit", "quorum"],
-  fresh: false,
+  lifetime: "place",
+  rows: "cases",
+  sizeMiB: 1024,
   cases: [
     fioCase(shallowRead, "µs", [...read, "--iodepth=1"]),
     fioCase(shallowWrite, "µs", [...write, "--iodepth=1"]),

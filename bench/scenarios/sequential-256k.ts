@@ -9,7 +9,9 @@ export const sequential256k: Scenario = {
   name: "sequential-256k",
   where: ["memory", "disk"],
   targets: ["lockless", "none", "nbdkit", "quorum"],
-  fresh: false,
+  lifetime: "place",
+  rows: "cases",
+  sizeMiB: 1024,
   cases: [
     fioCase(read, "MiB/s", ["--rw=read", ...common]),
     fioCase(write, "MiB/s", ["--rw=write", ...common]),
