@@ -28,7 +28,8 @@ export class RangeLocks {
     return this.hold(offset, end);
   }
 
-  private hold(start: number, end: number): () => void {
+  /** Takes a range that is not busy, at once; the function that releases it. */
+  hold(start: number, end: number): () => void {
     let resolve = (): void => undefined;
     const released = new Promise<void>((done) => (resolve = done));
     const held: Held = { start, end, released };

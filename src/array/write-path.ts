@@ -38,6 +38,8 @@ export class WritePath {
   private readonly parts: WritePathParts;
   private readonly locks = new RangeLocks();
   /** By region: its parity is being made. */
+  /** A change that was begun inline and goes on, for the `write` that follows at once. */
+  private begun: { readonly from: Uint8Array; readonly done: Promise<void> } | null = null;
   private readonly builds = new Map<number, Promise<void>>();
   private readonly gate = new SyncGate(() => this.syncMembers());
   /** Changes answered so far, and how many of them a finished sync of the members covers. */
@@ -69,20 +71,49 @@ export class WritePath {
       !this.stopping &&
       !this.parts.readOnly &&
       failures.clear &&
+      bitmap.unbuilt.size === 0 &&
       !this.locks.isBusy(offset, from.length) &&
       level.writesInline(offset, from.length) &&
       (!fua || level.syncsInline);
     if (!inline || !bitmap.tryBegin(first, last)) return false;
     this.requests++;
-    const written = level.tryWrite(from, offset);
+    const outcome = level.tryWrite(from, offset);
+    if (typeof outcome !== "boolean") {
+      this.goOn(from, offset, outcome);
+      return false;
+    }
     this.changes++;
     bitmap.end(first, last);
-    return written;
+    return outcome;
+  }
+
+  /** What was begun inline has to be waited for; the `write` that follows does that. */
+  private goOn(
+    from: Uint8Array,
+    offset: number,
+    outcome: Promise<readonly LegFailure<Device>[]>,
+  ): void {
+    const first = this.firstRegion(offset, from.length);
+    const last = this.lastRegion(offset, from.length);
+    const release = this.locks.hold(offset, offset + from.length);
+    const done = outcome
+      .then((failures) => this.judge(failures, first, last))
+      .finally(() => {
+        this.changes++;
+        this.parts.bitmap.end(first, last);
+        release();
+      });
+    this.begun = { from, done };
   }
 
   async write(from: Uint8Array, offset: number, fua: boolean): Promise<void> {
     // A FUA write comes here for its sync; its data may still be written at once.
-    if (fua && this.tryWrite(from, offset, false)) return this.flush();
+    if (fua && this.begun === null && this.tryWrite(from, offset, false)) return this.flush();
+    const { begun } = this;
+    if (begun?.from === from) {
+      this.begun = null;
+      return this.answer(fua, () => begun.done);
+    }
     await this.change(offset, from.length, fua, () => this.parts.level.write(from, offset));
   }
 
@@ -139,14 +170,21 @@ export class WritePath {
   ): Promise<void> {
     this.refuse();
     this.requests++;
-    this.underWay++;
-    try {
+    await this.answer(fua, async () => {
       const release = await this.locks.acquire(offset, length);
       try {
         await this.changeLocked(offset, length, operation);
       } finally {
         release();
       }
+    });
+  }
+
+  /** A change is answered when it is done, its failures are recorded and FUA is synced. */
+  private async answer(fua: boolean, change: () => Promise<void>): Promise<void> {
+    this.underWay++;
+    try {
+      await change();
       if (fua) await this.gate.request();
       await this.parts.failures.settled();
     } catch (error) {

@@ -71,8 +71,11 @@ export interface Level<L extends Leg> {
 
   /** True if writing the range now is the quick way, and cannot block. */
   writesInline(offset: number, length: number): boolean;
-  /** Writes now; false if a leg failed: the caller writes again with `write`. */
-  tryWrite(from: Uint8Array, offset: number): boolean;
+  /**
+   * Writes now. False if that cannot be done, or a leg failed: the caller writes again with `write`.
+   * A promise of the legs that failed, if what was begun must go on: then the caller does not.
+   */
+  tryWrite(from: Uint8Array, offset: number): boolean | Promise<LegFailure<L>[]>;
   /** The legs that failed. Ranges of writes under way never overlap. */
   write(from: Uint8Array, offset: number): Promise<LegFailure<L>[]>;
   /** The range reads as zeroes afterwards, its space given back where that is possible. */

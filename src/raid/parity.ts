@@ -20,6 +20,8 @@ import { decodeStripe } from "./stripe-read.ts";
 import { type StripeParts, StripeUpdate } from "./stripe-write.ts";
 import { unknownData } from "./unknown-data.ts";
 
+/** Longer writes are not made inline: a stripe takes reads, parity and several writes. */
+const INLINE_BYTES_MAX = 16 * 1024;
 /** Longer zeroes at the edges of a range are written in pieces of this length. */
 const ZEROES = new Uint8Array(1024 * 1024);
 
@@ -43,6 +45,8 @@ export class Parity<L extends Leg> implements Level<L> {
   private readonly host: LevelHost<L>;
   private readonly parts: StripeParts<L>;
   private readonly queue: StripeQueue<L>;
+  /** Where the last write ended: one that starts there belongs to a stream. */
+  private tail = 0;
 
   constructor(geometry: ParityGeometry, legs: Legs<L>, host: LevelHost<L>) {
     this.geometry = geometry;
@@ -256,16 +260,28 @@ export class Parity<L extends Leg> implements Level<L> {
 
   // ---- writes
 
-  /** Never: writes wait for their neighbours in the stripe. */
-  writesInline(): boolean {
-    return false;
+  /** Short scattered writes: those of a stream wait for their neighbours in the stripe. */
+  writesInline(offset: number, length: number): boolean {
+    const { chunkBytes, stripeBytes } = this.geometry;
+    if (length > INLINE_BYTES_MAX || (offset % chunkBytes) + length > chunkBytes) return false;
+    if (offset === this.tail || !this.queue.isIdle(Math.floor(offset / stripeBytes))) return false;
+    return this.legs.writable.every(({ member }) => member.writesInline(length));
   }
 
-  tryWrite(): boolean {
-    return false;
+  tryWrite(from: Uint8Array, offset: number): boolean | Promise<LegFailure<L>[]> {
+    const { chunkBytes, stripeBytes } = this.geometry;
+    const stripe = Math.floor(offset / stripeBytes);
+    const index = Math.floor((offset % stripeBytes) / chunkBytes);
+    const piece = { index, start: offset % chunkBytes, bytes: from };
+    const outcome = new StripeUpdate(this.parts, stripe, [piece]).tryRun();
+    if (outcome === false) return false;
+    this.tail = offset + from.length;
+    if (outcome !== true) this.queue.occupy(stripe, outcome);
+    return outcome;
   }
 
   write(from: Uint8Array, offset: number): Promise<LegFailure<L>[]> {
+    this.tail = offset + from.length;
     return this.queue.add(from, offset);
   }
 

@@ -101,6 +101,19 @@ export class StripeQueue<L> {
     return waiter.done;
   }
 
+  /** True if nothing waits in the stripe or is under way there. */
+  isIdle(stripe: number): boolean {
+    return !this.stripes.has(stripe);
+  }
+
+  /** What is added to a stripe that is idle now waits until `work` has ended. */
+  occupy(stripe: number, work: Promise<unknown>): void {
+    const occupied = this.stripe(stripe);
+    occupied.writing = true;
+    const end = (): void => this.ended(occupied);
+    work.then(end, end);
+  }
+
   private stripe(number: number): Stripe<L> {
     let stripe = this.stripes.get(number);
     if (stripe === undefined) {
@@ -185,6 +198,10 @@ export class StripeQueue<L> {
     } catch (error) {
       for (const waiter of waiters) waiter.failed(error);
     }
+    this.ended(stripe);
+  }
+
+  private ended(stripe: Stripe<L>): void {
     stripe.writing = false;
     if (stripe.pieces.length === 0) this.stripes.delete(stripe.number);
     else this.consider(stripe);

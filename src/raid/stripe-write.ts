@@ -1,3 +1,4 @@
+import { NbdRaidError } from "../errors.ts";
 import { MemberError } from "../member/member.ts";
 import type { Kernels } from "../parity/kernels.ts";
 import type { ParityGeometry, StripeMap } from "./geometry/geometry.ts";
@@ -65,8 +66,47 @@ export class StripeUpdate<L extends Leg> {
       for (const segment of segments) this.compute(segment);
       return await this.writeOut(segments);
     } finally {
-      for (const buffer of this.columns.values()) this.parts.scratch.give(buffer);
+      this.giveBack();
     }
+  }
+
+  /**
+   * The same without waiting. False, with nothing written, if something has to be waited for; a
+   * promise if a leg failed when others were written already: then that goes on as `run` does.
+   */
+  tryRun(): boolean | Promise<LegFailure<L>[]> {
+    let waits = false;
+    try {
+      const segments = this.plan();
+      if (!this.needsOf(segments).every((range) => this.tryRead(range))) return false;
+      this.count(segments);
+      for (const segment of segments) this.compute(segment);
+      const { failures, pending } = this.issue(this.writesOf(segments), true);
+      waits = pending.length > 0;
+      return waits ? this.settle(failures, pending) : true;
+    } catch (error) {
+      // Refused: `run` says so to the client.
+      if (error instanceof NbdRaidError) return false;
+      throw error;
+    } finally {
+      if (!waits) this.giveBack();
+    }
+  }
+
+  private async settle(
+    failures: LegFailure<L>[],
+    pending: readonly Promise<void>[],
+  ): Promise<LegFailure<L>[]> {
+    try {
+      await settleAll(pending);
+      return failures;
+    } finally {
+      this.giveBack();
+    }
+  }
+
+  private giveBack(): void {
+    for (const buffer of this.columns.values()) this.parts.scratch.give(buffer);
   }
 
   private plan(): Segment[] {
@@ -99,7 +139,7 @@ export class StripeUpdate<L extends Leg> {
 
   /** False if a slot turned out to be unreadable: it is planned again without it. */
   private async readFor(segments: readonly Segment[]): Promise<boolean> {
-    const ranges = merged(segments.flatMap((segment) => this.needs(segment)));
+    const ranges = this.needsOf(segments);
     const bytes = ranges.reduce((sum, { start, end }) => sum + end - start, 0);
     const inline = bytes <= INLINE_BYTES_MAX;
     const waits: Promise<boolean>[] = [];
@@ -108,6 +148,10 @@ export class StripeUpdate<L extends Leg> {
     }
     if (waits.length === 0) return true;
     return (await Promise.all(waits)).every((read) => read);
+  }
+
+  private needsOf(segments: readonly Segment[]): Columns[] {
+    return merged(segments.flatMap((segment) => this.needs(segment)));
   }
 
   private needs({ start, end, fresh, strategy }: Segment): Columns[] {
@@ -223,23 +267,33 @@ export class StripeUpdate<L extends Leg> {
   // ---- writing
 
   private async writeOut(segments: readonly Segment[]): Promise<LegFailure<L>[]> {
-    const writes = [...this.dataWrites(), ...this.parityWrites(segments)];
+    const writes = this.writesOf(segments);
     const bytes = writes.reduce((sum, { length }) => sum + length, 0);
     const inline =
       bytes <= INLINE_BYTES_MAX &&
       writes.every(({ leg, length }) => leg.member.writesInline(length));
+    const { failures, pending } = this.issue(writes, inline);
+    if (pending.length > 0) await settleAll(pending);
+    return failures;
+  }
+
+  private writesOf(segments: readonly Segment[]): SlotWrite<L>[] {
+    return [...this.dataWrites(), ...this.parityWrites(segments)];
+  }
+
+  /** What was not done inline goes on; `failures` is whole once all of that has ended. */
+  private issue(writes: readonly SlotWrite<L>[], inline: boolean) {
     const failures: LegFailure<L>[] = [];
-    const waits: Promise<void>[] = [];
+    const pending: Promise<void>[] = [];
     for (const { leg, offset, parts } of writes) {
       if (inline && leg.member.tryWritev(parts, offset)) continue;
       const written = leg.member.writev(parts, offset).catch((error: unknown) => {
         if (!(error instanceof MemberError)) throw error;
         failures.push({ leg, error });
       });
-      waits.push(written);
+      pending.push(written);
     }
-    if (waits.length > 0) await settleAll(waits);
-    return failures;
+    return { failures, pending };
   }
 
   /** New data, adjacent pieces of a chunk in one write. Pieces are sorted. */
