@@ -16,19 +16,23 @@ const CHUNKS = [
   { chunkBytes: 512 * KiB, memberBytes: 2048 * KiB },
 ];
 
+const WIDE = 7;
+
 /** How many members: of each layout one number that it is at home with, and others in the long form. */
 function memberCounts({ level, least }: Layout): number[] {
   if (level === "linear" || level === "0") return isLong ? [1, 2, 3, 5] : [3];
   if (level === "1") return isLong ? [2, 3] : [2];
   if (level === "10") return isLong ? [least, least + 1, least + 2, least + 3] : [least + 1];
-  const common = level === "6" ? 5 : 4;
-  return isLong ? [Math.max(3, least), common, common + 1, common + 3] : [common];
+  return isLong ? [Math.max(3, least), 4, 5, 6, 8] : [level === "6" ? 5 : 4];
 }
 
 function* casesOf(layout: Layout): Iterable<Case> {
   const { level } = layout;
-  for (const raidDisks of memberCounts(layout)) {
+  for (const members of memberCounts(layout)) {
     for (const { chunkBytes, memberBytes } of level === "1" ? CHUNKS.slice(1) : CHUNKS) {
+      // So many that it pays to change parity by what changed, where that is quickly done.
+      const wide = !isLong && level === "6" && chunkBytes === CHUNKS[0]!.chunkBytes;
+      const raidDisks = wide ? WIDE : members;
       const slots = Array.from({ length: raidDisks }, (_, slot) => slot);
       const unredundant = level === "linear" || level === "0";
       // Odd lengths, so that there are zones and rests.

@@ -221,7 +221,7 @@ export class Life {
   private lostSets(slots: number, most: number): number[][] {
     const counts = Array.from({ length: most }, (_, index) => index + 1);
     const all = counts.flatMap((count) => [...choices(slots, count)]);
-    if (isLong || this.model.length < SMALL_BYTES) return all;
+    if (isLong || this.model.length < SMALL_BYTES || all.length <= LARGE_SETS) return all;
     const chosen = new Set(Array.from({ length: LARGE_SETS }, () => this.pick(all)));
     return [...chosen];
   }

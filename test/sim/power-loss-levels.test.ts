@@ -17,7 +17,7 @@ function chooseShape(world: World, level: LevelName): Shape {
     level,
     layout,
     chunkBytes,
-    raidDisks: Math.max(3, least) + world.below(3),
+    raidDisks: Math.max(3, least) + world.below(level === "6" ? 5 : 3),
     sizeBytes: Math.max(3 * chunkBytes, world.pick([512, 512, 1024]) * KiB),
     bitmap: world.chance(0.85) ? "lockless" : "none",
     writeMostly: world.chance(0.1),
