@@ -92,12 +92,13 @@ export class Extents {
   }
 
   /**
-   * True if zeroing the range is sure to take less time than writing it: every member gives space
-   * back at once, and no parity has to be made of what is beside.
+   * True if zeroing so many bytes is sure to take less time than writing them: every member gives
+   * space back at once. Stripes that are zeroed in part are written, those at both ends.
    */
   zeroesFast(length: number, allocate: boolean): boolean {
     const { geometry, legs } = this.parts;
-    if (allocate || length < FAST_ZERO_BYTES_MIN || geometry.kind === "parity") return false;
+    const edges = geometry.kind === "parity" ? 2 * geometry.stripeBytes : 0;
+    if (allocate || length < FAST_ZERO_BYTES_MIN + edges) return false;
     return legs.writable.every(({ member }) => member.punchesFast);
   }
 
