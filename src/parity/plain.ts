@@ -120,18 +120,23 @@ function addUpWords(
   data: readonly Uint32Array[],
   doublings: readonly number[],
 ): void {
-  for (let i = 0; i < p.length; i++) {
-    let sumP = 0;
-    let sumQ = 0;
-    for (let block = 0; block < data.length; block++) {
-      const word = data[block]![i]!;
-      sumP ^= word;
-      sumQ ^= word;
-      for (let doubling = doublings[block]!; doubling > 0; doubling--) sumQ = double4(sumQ);
-    }
-    p[i] = sumP;
-    q[i] = sumQ;
+  p.fill(0);
+  q.fill(0);
+  for (let block = 0; block < data.length; block++) {
+    addWords(p, q, data[block]!);
+    for (let doubling = doublings[block]!; doubling > 0; doubling--) doubleWords(q);
   }
+}
+
+function addWords(p: Uint32Array, q: Uint32Array, data: Uint32Array): void {
+  for (let i = 0; i < data.length; i++) {
+    p[i]! ^= data[i]!;
+    q[i]! ^= data[i]!;
+  }
+}
+
+function doubleWords(q: Uint32Array): void {
+  for (let i = 0; i < q.length; i++) q[i] = double4(q[i]!);
 }
 
 /** Doubles four elements in one word: a byte whose top bit leaves gets the reduction instead. */
@@ -146,9 +151,16 @@ function multiplyInto(q: Uint8Array, source: Uint8Array, exponent: number): void
   for (let i = 0; i < q.length; i++) q[i]! ^= products[source[i]!]!;
 }
 
+const productTables = new Map<number, Uint8Array>();
+
 /** The product of every element with one factor. */
 function productsWith(factor: number): Uint8Array {
-  return Uint8Array.from({ length: 256 }, (_, value) => multiply(value, factor));
+  let products = productTables.get(factor);
+  if (products === undefined) {
+    products = Uint8Array.from({ length: 256 }, (_, value) => multiply(value, factor));
+    productTables.set(factor, products);
+  }
+  return products;
 }
 
 function recover(

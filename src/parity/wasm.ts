@@ -83,7 +83,7 @@ class WasmKernels implements Kernels {
       return this.xorInto(into, sources.slice(XOR_SOURCES_MAX));
     }
     for (let at = 0, bytes = 0; at < into.length; at += bytes) {
-      bytes = tileBytes(into.length - at);
+      bytes = Math.min(TILE_BYTES, into.length - at);
       const to = this.#place(into, sources.length, at, bytes);
       this.#bringAll(sources, at, bytes);
       this.#module.xor(LIST, endOfList(sources.length), to, rounded(bytes));
@@ -99,7 +99,7 @@ class WasmKernels implements Kernels {
     }
     const own = sources.length;
     for (let at = 0, bytes = 0; at < into.length; at += bytes) {
-      bytes = tileBytes(into.length - at);
+      bytes = Math.min(TILE_BYTES, into.length - at);
       const to = this.#bring(into, own, at, bytes);
       this.#bringAll(sources, at, bytes);
       this.#list[own] = to;
@@ -119,7 +119,7 @@ class WasmKernels implements Kernels {
     checkExponents(data, exponents);
     const entries = this.#clearList(exponents);
     for (let at = 0, bytes = 0; at < p.length; at += bytes) {
-      bytes = tileBytes(p.length - at);
+      bytes = Math.min(TILE_BYTES, p.length - at);
       const toP = this.#place(p, data.length, at, bytes);
       const toQ = this.#place(q, data.length + 1, at, bytes);
       for (let i = 0; i < data.length; i++) {
@@ -136,7 +136,7 @@ class WasmKernels implements Kernels {
     checkExponent(exponent);
     const factor = factorAt(power(exponent));
     for (let at = 0, bytes = 0; at < q.length; at += bytes) {
-      bytes = tileBytes(q.length - at);
+      bytes = Math.min(TILE_BYTES, q.length - at);
       const to = this.#bring(q, 0, at, bytes);
       const from = this.#bring(source, 1, at, bytes);
       this.#module.multiplyInto(to, from, factor, rounded(bytes));
@@ -182,7 +182,7 @@ class WasmKernels implements Kernels {
     const n = data.length;
     const entries = this.#clearList(exponents);
     for (let at = 0, bytes = 0; at < x.length; at += bytes) {
-      bytes = tileBytes(x.length - at);
+      bytes = Math.min(TILE_BYTES, x.length - at);
       const sumQ = this.#sums(data, missing, exponents, entries, at, bytes);
       const toX = this.#place(x, missing[0]!, at, bytes);
       this.#module.solveOne(toX, this.#bring(q, n, at, bytes), sumQ, factor, rounded(bytes));
@@ -203,7 +203,7 @@ class WasmKernels implements Kernels {
     const n = data.length;
     const entries = this.#clearList(exponents);
     for (let at = 0, bytes = 0; at < x.length; at += bytes) {
-      bytes = tileBytes(x.length - at);
+      bytes = Math.min(TILE_BYTES, x.length - at);
       const sumQ = this.#sums(data, missing, exponents, entries, at, bytes);
       const sumP = sumQ + SLOT_BYTES;
       const [fromP, fromQ] = [this.#bring(p, n, at, bytes), this.#bring(q, n + 1, at, bytes)];
@@ -241,7 +241,10 @@ class WasmKernels implements Kernels {
     return entries;
   }
 
-  /** Where the module finds, or leaves, a tile of a block: in the block itself, or in a slot. */
+  /**
+   * Where the module finds, or leaves, a tile of a block: in the block itself, or in a slot; always
+   * there if it ends amid a round, so that what lies after the block is not written.
+   */
   #place(block: Uint8Array, slot: number, at: number, bytes: number): number {
     const inPlace = block.buffer === this.#memory && bytes % ROUND_BYTES === 0;
     return inPlace ? block.byteOffset + at : slotAt(slot);
@@ -277,11 +280,6 @@ function slotAt(slot: number): number {
 
 function endOfList(entries: number): number {
   return LIST + entries * ADDRESS_BYTES;
-}
-
-/** What is worked on next of so many bytes: whole rounds, and then the rest, in copies. */
-function tileBytes(rest: number): number {
-  return rest < ROUND_BYTES ? rest : Math.min(TILE_BYTES, rest - (rest % ROUND_BYTES));
 }
 
 function rounded(bytes: number): number {
