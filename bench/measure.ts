@@ -40,18 +40,19 @@ export interface Sample {
 /** All samples of one place: run by run, and in each scenario by scenario. */
 export async function measurePlace(place: Place, plan: Plan): Promise<Sample[]> {
   const scenarios = plan.scenarios.filter(({ where }) => where.includes(place.kind));
-  const lasting = new FullTargets(place.folder);
+  const lasting = new Targets(place.folder);
   const samples: Sample[] = [];
   try {
     for (let run = 0; run < plan.runs; run++) {
       for (const scenario of scenarios) {
-        const own = scenario.lifetime === "run" ? new FullTargets(place.folder) : null;
+        const targets = scenario.lifetime === "place" ? lasting : new Targets(place.folder);
         try {
           for (const step of stepsOf(run, scenario)) {
-            samples.push(await measureStep(step, place, plan, own ?? lasting));
+            samples.push(await measureStep(step, place, plan, targets));
+            if (scenario.lifetime === "measurement") await targets.stop();
           }
         } finally {
-          await own?.stop();
+          if (targets !== lasting) await targets.stop();
         }
       }
     }
@@ -74,35 +75,19 @@ async function measureStep(
   step: Step,
   place: Place,
   plan: Plan,
-  full: FullTargets,
+  targets: Targets,
 ): Promise<Sample> {
-  const sizeMiB = plan.sizeMiB ?? step.scenario.sizeMiB;
-  const sample =
-    step.scenario.lifetime === "measurement"
-      ? await measureEmpty(step, place, plan, sizeMiB)
-      : await measureOnce(step, await full.get(step.target, sizeMiB), place, plan);
+  const { full, sizeMiB } = step.scenario;
+  const target = await targets.get(step.target, plan.sizeMiB ?? sizeMiB, full);
+  const sample = await measureOnce(step, target, place, plan);
   const turn = `${step.run + 1}/${plan.runs}`;
   const value = `${sample.value.toFixed(1)} ${step.case.unit}`;
   console.error(`${place.kind} ${turn} ${sample.case}, ${TARGETS[step.target].title}: ${value}`);
   return sample;
 }
 
-async function measureEmpty(
-  step: Step,
-  place: Place,
-  plan: Plan,
-  sizeMiB: number,
-): Promise<Sample> {
-  const target = await TARGETS[step.target].start(place.folder, sizeMiB);
-  try {
-    return await measureOnce(step, target, place, plan);
-  } finally {
-    await target.stop();
-  }
-}
-
-/** Targets that were written all over, each made when it is first asked for. */
-class FullTargets {
+/** Those that run, each made when it is first asked for. */
+class Targets {
   readonly #folder: string;
   readonly #running = new Map<string, RunningTarget>();
 
@@ -110,19 +95,23 @@ class FullTargets {
     this.#folder = folder;
   }
 
-  async get(name: TargetName, sizeMiB: number): Promise<RunningTarget> {
-    const key = `${name} ${sizeMiB}`;
+  /** `full`: it is written all over once it is made. */
+  async get(name: TargetName, sizeMiB: number, full: boolean): Promise<RunningTarget> {
+    const key = `${name} ${sizeMiB} ${full}`;
     const known = this.#running.get(key);
     if (known !== undefined) return known;
-    const target = await TARGETS[name].start(this.#folder, sizeMiB);
+    const { start, whenFull } = TARGETS[name];
+    const target = await start(this.#folder, sizeMiB);
     this.#running.set(key, target);
-    await fio(target, "MiB/s", ["--rw=write", "--bs=256k", "--iodepth=8"]);
-    await TARGETS[name].whenFull?.(target);
+    if (full) await fio(target, "MiB/s", ["--rw=write", "--bs=256k", "--iodepth=8"]);
+    if (full) await whenFull?.(target);
     return target;
   }
 
   async stop(): Promise<void> {
-    await Promise.all([...this.#running.values()].map((target) => target.stop()));
+    const ended = [...this.#running.values()];
+    this.#running.clear();
+    await Promise.all(ended.map((target) => target.stop()));
   }
 }
 

@@ -34,11 +34,10 @@ export interface Scenario {
   readonly name: string;
   readonly where: readonly PlaceKind[];
   readonly targets: readonly TargetName[];
-  /**
-   * How long a target is used. For one measurement: it is newly made, and empty. For a run of this
-   * scenario, or for all scenarios of a place: it was written all over first.
-   */
+  /** How long a target is used: once, in a run of this scenario, or in all scenarios of a place. */
   readonly lifetime: "measurement" | "run" | "place";
+  /** It was written all over before; if not, it is empty at first. */
+  readonly full: boolean;
   /** What the tables of results have a row for. */
   readonly rows: "cases" | "targets";
   /** Of what a target serves, unless another size is asked for. */

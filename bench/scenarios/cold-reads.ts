@@ -11,6 +11,7 @@ export const coldReads: Scenario = {
   where: ["disk"],
   targets: ["lockless", "nbdkit"],
   lifetime: "place",
+  full: true,
   rows: "cases",
   sizeMiB: 1024,
   cases: [onePassCase(name, "IOPS", ["--rw=randread", "--bs=4k", "--iodepth=32"], dropCache)],

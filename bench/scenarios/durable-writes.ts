@@ -23,6 +23,7 @@ export const durableWrites: Scenario = {
   where: ["disk"],
   targets: ["lockless", "none", "nbdkit"],
   lifetime: "place",
+  full: true,
   rows: "cases",
   sizeMiB: 1024,
   cases,

@@ -10,6 +10,7 @@ export const firstPass: Scenario = {
   where: ["memory", "disk"],
   targets: ["lockless", "none"],
   lifetime: "measurement",
+  full: false,
   rows: "cases",
   sizeMiB: 1024,
   cases: [

@@ -21,7 +21,8 @@ export const levelsRebuild: Scenario = {
   name: "levels-rebuild",
   where: ["memory", "disk"],
   targets: ["dd", ...rebuilt],
-  lifetime: "run",
+  lifetime: "measurement",
+  full: true,
   rows: "targets",
   sizeMiB: 1024,
   cases: [

@@ -9,6 +9,7 @@ export const levelsWholeStripes: Scenario = {
   where: ["memory"],
   targets: ["raid0-4", "raid4-4", "raid5-4"],
   lifetime: "run",
+  full: true,
   rows: "targets",
   sizeMiB: 258, // of level 5: whole chunks on each member
   cases: [fioCase(whole, "MiB/s", ["--rw=write", "--bs=1536k", "--iodepth=8"])],
@@ -37,6 +38,7 @@ export const levelsStripeShare: Scenario = {
   where: ["memory"],
   targets: ["raid5-4", "raid5-4-16k"],
   lifetime: "run",
+  full: true,
   rows: "targets",
   sizeMiB: 256,
   cases: [shareCase("64 KiB", "64k"), shareCase("1 MiB", "1m")],

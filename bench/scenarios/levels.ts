@@ -9,6 +9,7 @@ const write = "1 MiB sequential write, depth 8";
 const common = {
   where: ["memory"],
   lifetime: "run",
+  full: true,
   rows: "targets",
   sizeMiB: 256,
   cases: [

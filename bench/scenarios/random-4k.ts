@@ -16,6 +16,7 @@ export const random4k: Scenario = {
   where: ["memory", "disk"],
   targets: ["lockless", "none", "nbdkit", "quorum"],
   lifetime: "place",
+  full: true,
   rows: "cases",
   sizeMiB: 1024,
   cases: [

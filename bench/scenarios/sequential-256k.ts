@@ -10,6 +10,7 @@ export const sequential256k: Scenario = {
   where: ["memory", "disk"],
   targets: ["lockless", "none", "nbdkit", "quorum"],
   lifetime: "place",
+  full: true,
   rows: "cases",
   sizeMiB: 1024,
   cases: [
