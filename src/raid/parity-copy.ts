@@ -11,7 +11,7 @@ import { blockEnd, merge, type Placed, readOne, report, transfer, writeAll } fro
 const COMPARE_UNIT_BYTES = 4096;
 /** Shorter chunks are read together with what lies between them that nobody needs. */
 const GAP_BYTES_MIN = 64 * 1024;
-/** Buffers of all slots together, unless there are very many of them. */
+/** Buffers together, unless there are very many slots: as much as kernels allocate. */
 const BUFFERS_BYTES_MAX = 32 * 1024 * 1024;
 const PIECE_BYTES_MIN = 64 * 1024;
 
@@ -26,9 +26,9 @@ export function parityCopier(
   kernels: Kernels,
   windowBytes: number,
 ): RangeCopier {
-  const share = Math.floor(BUFFERS_BYTES_MAX / geometry.raidDisks / PIECE_BYTES_MIN);
+  const share = Math.floor(BUFFERS_BYTES_MAX / (geometry.raidDisks + 2) / PIECE_BYTES_MIN);
   const pieceBytes = Math.min(windowBytes, Math.max(1, share) * PIECE_BYTES_MIN);
-  const buffers = new StripeBuffers(geometry.raidDisks, pieceBytes);
+  const buffers = new StripeBuffers(kernels, geometry.raidDisks, pieceBytes);
   return function* (control, range) {
     const judged = judgeRange(geometry, control, range);
     if (judged !== "work") return judged;
@@ -97,10 +97,10 @@ class StripeBuffers {
   readonly p: Uint8Array;
   readonly q: Uint8Array;
 
-  constructor(raidDisks: number, bytes: number) {
-    this.slots = Array.from({ length: raidDisks }, () => new Uint8Array(bytes));
-    this.p = new Uint8Array(bytes);
-    this.q = new Uint8Array(bytes);
+  constructor(kernels: Kernels, raidDisks: number, bytes: number) {
+    this.slots = Array.from({ length: raidDisks }, () => kernels.allocate(bytes));
+    this.p = kernels.allocate(bytes);
+    this.q = kernels.allocate(bytes);
   }
 }
 

@@ -62,13 +62,28 @@ export class SyncBench {
   /** What the array does about a member that failed: by default nothing. */
   onReport: (slot: number, failure: SyncFailure) => void = () => undefined;
 
-  constructor(trackedBytes: number, members = 2) {
-    this.regions = Regions.create(trackedBytes, REGION_BYTES, true);
-    this.members = Array.from({ length: members }, (_, slot) =>
-      new Uint8Array(trackedBytes).fill(0x10 + slot),
-    );
-    for (let slot = 0; slot < members; slot++) this.control.setSlot(slot, SyncRole.InSync, slot);
-    this.copy = copiesCopier(mirrorPlacement(members), WINDOW_BYTES_MAX);
+  /** `members`: their data areas, or how many: then each is full of bytes of its own. */
+  constructor(
+    trackedBytes: number,
+    members: number | Uint8Array[] = 2,
+    regionBytes = REGION_BYTES,
+  ) {
+    this.regions = Regions.create(trackedBytes, regionBytes, true);
+    this.members =
+      typeof members === "number"
+        ? Array.from({ length: members }, (_, slot) =>
+            new Uint8Array(trackedBytes).fill(0x10 + slot),
+          )
+        : members;
+    this.copy = copiesCopier(mirrorPlacement(this.members.length), WINDOW_BYTES_MAX);
+    this.setRoles();
+  }
+
+  /** All in sync, the lowest slot in front; but for these. */
+  setRoles(others: Readonly<Record<number, SyncRole>> = {}): void {
+    for (const slot of this.members.keys()) {
+      this.control.setSlot(slot, others[slot] ?? SyncRole.InSync, slot);
+    }
   }
 
   force(state: State, ...regions: readonly number[]): void {
@@ -129,15 +144,21 @@ export class SyncBench {
     }
   }
 
+  /** The regions that the bytes of a read or write belong to. */
+  protected regionsOf(io: MemberIo): number[] {
+    const first = this.regions.at(io.offset);
+    const last = this.regions.at(io.offset + lengthOf(io) - 1);
+    return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+  }
+
   private access(io: MemberIo): SyncFailure | null {
-    const { kind, slot, offset } = io;
-    for (let at = offset; at < offset + lengthOf(io); at += REGION_BYTES) {
-      const region = this.regions.at(at);
+    const { kind } = io;
+    for (const region of this.regionsOf(io)) {
       expect(this.isOpen(region, region), "writers are barred where it copies").toBe(false);
     }
     const failure = this.fault(io);
     if (failure !== null) return { kind, ...failure };
-    access(this.members[slot]!, io);
+    access(this.members[io.slot]!, io);
     if (kind === "read") this.reads++;
     else this.writes++;
     return null;
