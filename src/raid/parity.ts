@@ -52,7 +52,8 @@ export class Parity<L extends Leg> implements Level<L> {
     this.geometry = geometry;
     this.legs = legs;
     this.host = host;
-    const [kernels, scratch] = [createKernels(), new Scratch()];
+    const kernels = createKernels();
+    const scratch = new Scratch(kernels);
     this.parts = { geometry, legs, host, kernels, scratch, writes: this.stripeWrites };
     this.queue = new StripeQueue<L>(
       geometry.stripeBytes,

@@ -63,19 +63,18 @@ class Bench {
     this.shape = { level, layout, chunkBytes: chunk, raidDisks, componentBytes, dataBytes };
     this.geometry = geometryOf(this.shape) as ParityGeometry;
     this.legs = Array.from({ length: raidDisks }, (_, slot) => this.leg(slot, componentBytes));
-    const all = (lost: (slot: number) => boolean) => this.legs.filter(({ slot }) => !lost(slot));
     const unread = (slot: number) => this.gone.has(slot) || this.rebuilding.has(slot);
+    const { gone, legs: present } = this;
     const legs: Legs<TestLeg> = {
       get inSync() {
-        return all(unread);
+        return present.filter(({ slot }) => !unread(slot));
       },
       get writable() {
-        return all((slot) => bench.gone.has(slot));
+        return present.filter(({ slot }) => !gone.has(slot));
       },
       inSyncAt: (slot) => (unread(slot) ? null : this.legs[slot]!),
-      writableAt: (slot) => (this.gone.has(slot) ? null : this.legs[slot]!),
+      writableAt: (slot) => (gone.has(slot) ? null : this.legs[slot]!),
     };
-    const bench = this; // eslint-disable-line @typescript-eslint/no-this-alias
     const host: LevelHost<TestLeg> = {
       clock: this.world.clock,
       isSuspect: () => this.suspect,
