@@ -11,6 +11,7 @@ export interface Call {
 
 const BLOCK_BYTES = 4096;
 const REGION_BYTES = 2 ** 20;
+const ZERO_BLOCK = Buffer.alloc(BLOCK_BYTES);
 
 export class MemoryDevice implements BlockDevice {
   readonly bytes: Buffer;
@@ -111,7 +112,7 @@ export class MemoryDevice implements BlockDevice {
     let end = offset;
     while (end < limit) {
       const next = Math.min(limit, (Math.floor(end / BLOCK_BYTES) + 1) * BLOCK_BYTES);
-      const isZero = this.bytes.subarray(end, next).every((byte) => byte === 0);
+      const isZero = this.bytes.subarray(end, next).equals(ZERO_BLOCK.subarray(0, next - end));
       if (zero !== null && zero !== isZero) break;
       zero = isZero;
       end = next;
