@@ -7,6 +7,8 @@ export const RAID0_ORIGINAL = 1;
 /** By chunk number within the zone. */
 export const RAID0_ALTERNATE = 2;
 
+const SECTOR_BYTES = 512;
+
 /** A range of the array that is striped over the same members (md's strip_zone). Bytes. */
 interface Zone {
   readonly start: number;
@@ -24,8 +26,9 @@ interface Zone {
 export function raid0Geometry(shape: ArrayShape): StripingGeometry {
   const { chunkBytes, raidDisks, layout } = shape;
   const zones = zonesOf(shape);
+  const sizeBytes = arrayBytes(shape);
   return stripingGeometry({
-    sizeBytes: zones.at(-1)!.end,
+    sizeBytes,
     stripeBytes: raidDisks * chunkBytes,
     raidDisks,
     locate: (offset) => {
@@ -34,7 +37,8 @@ export function raid0Geometry(shape: ArrayShape): StripingGeometry {
       const { start, end, memberStart, slots } = zones[index]!;
       const only = slots.length === 1;
       if (only) {
-        return { slot: slots[0]!, offset: memberStart + offset - start, length: end - offset };
+        const length = Math.min(end, sizeBytes) - offset;
+        return { slot: slots[0]!, offset: memberStart + offset - start, length };
       }
       const chunkInZone = Math.floor((offset - start) / chunkBytes);
       const inChunk = offset % chunkBytes;
@@ -43,7 +47,7 @@ export function raid0Geometry(shape: ArrayShape): StripingGeometry {
       return {
         slot: slots[turn % slots.length]!,
         offset: memberStart + row * chunkBytes + inChunk,
-        length: chunkBytes - inChunk,
+        length: Math.min(chunkBytes - inChunk, sizeBytes - offset),
       };
     },
     bytesBefore: (slot, offset) => {
@@ -71,8 +75,24 @@ export function raid0LayoutMatters(shape: ArrayShape): boolean {
     .some(({ slots }) => slots.length > 1);
 }
 
-function zonesOf({ chunkBytes, raidDisks, dataBytes }: ArrayShape): Zone[] {
-  const used = dataBytes.slice(0, raidDisks).map((bytes) => roundDown(bytes, chunkBytes));
+/**
+ * md rounds members down to whole chunks, and counts them with the bits of the chunk's sectors
+ * less one masked out (raid0_size). Only for a power of two is that the same: for others the last
+ * zone is not used up, and what is behind is lost if md takes the array over.
+ */
+function arrayBytes(shape: ArrayShape): number {
+  const mask = ~(BigInt(shape.chunkBytes / SECTOR_BYTES) - 1n);
+  const sectors = memberBytes(shape).map((bytes) => BigInt(bytes / SECTOR_BYTES) & mask);
+  return sectors.reduce((sum, one) => sum + Number(one), 0) * SECTOR_BYTES;
+}
+
+/** By slot, in whole chunks. */
+function memberBytes({ chunkBytes, raidDisks, dataBytes }: ArrayShape): number[] {
+  return dataBytes.slice(0, raidDisks).map((bytes) => roundDown(bytes, chunkBytes));
+}
+
+function zonesOf(shape: ArrayShape): Zone[] {
+  const used = memberBytes(shape);
   const ends = [...new Set(used)].sort((a, b) => a - b);
   const zones: Zone[] = [];
   let start = 0;

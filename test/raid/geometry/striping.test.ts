@@ -54,9 +54,17 @@ describe("level 0", () => {
     const chunkBytes = 3 * 4096;
     const shape = shapeOf(0, ORIGINAL, 2, { chunkBytes, dataBytes: [100_000, 50_000] });
     const geometry = raid0Geometry(shape);
-    expect(geometry.sizeBytes).toBe(8 * chunkBytes + 4 * chunkBytes);
     expect(geometry.stripeBytes).toBe(2 * chunkBytes);
     expect(geometry.locate(chunkBytes + 5)).toEqual({ slot: 1, offset: 5, length: chunkBytes - 5 });
+  });
+
+  it("is as large as md makes it, which masks bits off chunks that are no power of two", () => {
+    // A kernel said so of members of 3, 2 and 3 MiB.
+    const dataBytes = [3 * MIB, 2 * MIB, 3 * MIB];
+    const geometry = raid0Geometry(shapeOf(0, ORIGINAL, 3, { chunkBytes: 12288, dataBytes }));
+    expect(geometry.sizeBytes).toBe(8372224);
+    const last = geometry.locate(geometry.sizeBytes - 512);
+    expect(last.length).toBe(512);
   });
 
   it("with one member is that member", () => {
@@ -112,7 +120,10 @@ describe("without redundancy", () => {
           at += length;
         }
         expect(taken.size * 512).toBe(geometry.sizeBytes);
-        const whole = shape.dataBytes.map((bytes) => bytes - (bytes % shape.chunkBytes));
+        const mask = shape.level === 0 ? shape.chunkBytes / 512 - 1 : 0;
+        const whole = shape.dataBytes.map(
+          (bytes) => (((bytes - (bytes % shape.chunkBytes)) / 512) & ~mask) * 512,
+        );
         expect(geometry.sizeBytes).toBe(whole.reduce((sum, bytes) => sum + bytes));
       }),
     );
