@@ -6,7 +6,7 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import type { Measurement } from "./scenario.ts";
-import type { RunningTarget } from "./targets.ts";
+import type { RunningTarget } from "./target.ts";
 
 const BLOCK = 4096;
 const GREETING_LENGTH = 18;

@@ -46,7 +46,7 @@ async function failMembers(control: string, count: number): Promise<void> {
 
 async function stripeWrites(control: string): Promise<StripeWrites> {
   const { arrays } = await new ControlClient(control).status(NAME);
-  const counts = (arrays[0] as { stripeWrites?: StripeWrites | null } | undefined)?.stripeWrites;
+  const counts = arrays[0]?.stripeWrites;
   if (counts == null) throw new Error("this level writes no stripes");
   return counts;
 }
