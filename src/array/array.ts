@@ -197,6 +197,11 @@ export class RaidArray implements BlockDevice, ArrayControl {
     return this.about.geometry.sizeBytes;
   }
 
+  get stripeWrites(): ArrayStatus["stripeWrites"] {
+    const { stripeWrites } = this.level;
+    return stripeWrites === undefined ? null : { ...stripeWrites };
+  }
+
   /** One line for people who list exports. */
   get description(): string {
     const { level, raidDisks } = this.about.shape;

@@ -22,6 +22,7 @@ export interface ReportedArray {
   readonly syncs: Syncs;
   readonly failures: Failures;
   readonly metadata: MetadataWriter;
+  readonly stripeWrites: ArrayStatus["stripeWrites"];
 }
 
 /** The status of a running array, in the shape of `status --json`. */
@@ -40,6 +41,7 @@ export function describeArray(array: ReportedArray): ArrayStatus {
     degraded: devices.degraded,
     mismatchCount: syncs.mismatchSectors,
     knownZero: metadata.knownZero,
+    stripeWrites: array.stripeWrites,
     members: [
       ...devices.slots.map((device, slot) => describeSlot(device, slot)),
       ...devices.others.map((device) => describeDevice(device)),

@@ -72,6 +72,16 @@ const LastSyncSchema = Type.Object(
   strict,
 );
 
+/** How often stripes were written in which way. */
+const StripeWritesSchema = Type.Object(
+  {
+    full: Type.Integer({ minimum: 0, description: "all of the data was new" }),
+    reconstruct: Type.Integer({ minimum: 0, description: "the rest of the data was read" }),
+    modify: Type.Integer({ minimum: 0, description: "old data and parity were read" }),
+  },
+  strict,
+);
+
 export const ArraySchema = Type.Object(
   {
     name: Type.String(),
@@ -86,6 +96,7 @@ export const ArraySchema = Type.Object(
     degraded: Count,
     mismatchCount: Type.Integer({ minimum: 0, description: "sectors, as md counts them" }),
     knownZero: Type.Boolean(),
+    stripeWrites: nullable(StripeWritesSchema),
     members: Type.Array(MemberSchema),
     bitmap: nullable(BitmapSchema),
     sync: nullable(SyncSchema),

@@ -16,6 +16,7 @@ export function arrayStatus(changes: Partial<ArrayStatus> = {}): ArrayStatus {
     degraded: 0,
     mismatchCount: 0,
     knownZero: true,
+    stripeWrites: null,
     members: [
       { slot: 0, path: "/images/a.img", ...member },
       { slot: 1, path: "/images/b.img", ...member },
