@@ -3,12 +3,15 @@ import { State } from "../../src/bitmap/transitions.ts";
 import { SyncRole } from "../../src/sync/control.ts";
 import type { SyncJob } from "../../src/sync/engine.ts";
 import {
+  ASKED_RESYNC,
   BROKEN,
   BY_BITMAP,
+  CHECK,
   FULL,
   lengthOf,
   RECOVERY,
   REGION_BYTES,
+  REPAIR,
   RESYNC,
   SyncBench,
 } from "./bench.ts";
@@ -26,12 +29,28 @@ function mixed(members = 2): SyncBench {
   return bench;
 }
 
+/** The same, with nothing that syncs already. */
+function atRest(members = 2): SyncBench {
+  const bench = mixed(members);
+  bench.force(NeedSync, ALL.indexOf(Syncing));
+  return bench;
+}
+
 /** A bench with a target in slot 1 and every region in this state. */
 function rebuilding(state: State, count = 8): SyncBench {
   const bench = new SyncBench(count * REGION_BYTES);
   bench.control.setSlot(1, SyncRole.Target, 0);
   for (let region = 0; region < count; region++) bench.force(state, region);
   return bench;
+}
+
+/** No member can read anything that touches this region. */
+function unreadable(bench: SyncBench, region: number): void {
+  bench.fault = (io) => {
+    if (io.kind !== "read") return null;
+    const last = bench.regions.at(io.offset + lengthOf(io) - 1);
+    return bench.regions.at(io.offset) <= region && region <= last ? BROKEN : null;
+  };
 }
 
 describe("what is copied", () => {
@@ -96,6 +115,81 @@ describe("what is copied", () => {
     bench.run(RECOVERY);
     expect(bench.equalRegions(0, 2)).toEqual([1, 2, 3, 5]);
     expect(bench.equalRegions(0, 1)).toEqual([SUSPECT]);
+  });
+});
+
+describe("what a user asks for", () => {
+  const cases: [string, SyncJob, State[]][] = [
+    ["a check", CHECK, [Unwritten, Clean, Dirty, NeedSync, NeedSync, NeedSync]],
+    ["a repair", REPAIR, [Unwritten, Clean, Dirty, Dirty, Dirty, Dirty]],
+    ["a resync", ASKED_RESYNC, [Unwritten, Clean, Dirty, Dirty, Dirty, Dirty]],
+  ];
+
+  test.each(cases)("%s goes over all but Unwritten; states after it", (_name, job, after) => {
+    const bench = atRest(3);
+    const reads = new Set<number>();
+    bench.fault = (io) => {
+      const last = bench.regions.at(io.offset + lengthOf(io) - 1);
+      for (let at = bench.regions.at(io.offset); at <= last; at++) reads.add(at);
+      return null;
+    };
+    expect(bench.run(job)).toEqual({ result: "done", failure: null });
+    expect([...reads].sort()).toEqual([1, 2, 3, 4, 5]);
+    expect(bench.states()).toEqual(after);
+    expect(bench.regions.isSuspect(SUSPECT)).toBe(job.action === "check");
+    expect([bench.control.copied, bench.control.skipped]).toEqual([5, 1]);
+  });
+
+  test("a check writes nothing, and counts each copy that is not like the first", () => {
+    const bench = atRest(3);
+    bench.run(CHECK);
+    expect(bench.writes).toBe(0);
+    expect(bench.control.mismatchBytes).toBe(2 * 5 * REGION_BYTES);
+  });
+
+  test("a repair makes copies like the first, and writes no more than what differs", () => {
+    const bench = atRest(3);
+    bench.members[1]!.set(bench.members[0]!);
+    bench.members[2]!.set(bench.members[0]!);
+    bench.members[2]![2 * REGION_BYTES + 7]! ^= 1;
+    bench.run(REPAIR);
+    expect(bench.equalRegions(0, 2)).toHaveLength(ALL.length);
+    expect([bench.writes, bench.control.writtenBytes]).toEqual([1, REGION_BYTES]);
+    expect(bench.control.mismatchBytes).toBe(REGION_BYTES);
+  });
+
+  test("with one member left there is nothing to compare: all is skipped, and nothing fails", () => {
+    const bench = atRest();
+    bench.control.setSlot(1, SyncRole.None, 0);
+    expect(bench.run(CHECK)).toEqual({ result: "done", failure: null });
+    expect([bench.reads, bench.control.skipped]).toEqual([0, ALL.length]);
+  });
+
+  test("data that no member can read fails it, after the rest", () => {
+    const bench = atRest();
+    unreadable(bench, 2);
+    const outcome = bench.run(CHECK);
+    expect(outcome.failure).toContain(`no member can read the data at ${2 * REGION_BYTES}`);
+    expect(bench.control.copied).toBe(4);
+  });
+});
+
+describe("a run that was stopped", () => {
+  test("goes on where it was, and its progress adds up", () => {
+    const bench = rebuilding(Clean, 32);
+    bench.fault = ({ kind, offset }) => {
+      if (kind === "write" && offset >= 8 * REGION_BYTES) bench.control.stop();
+      return null;
+    };
+    expect(bench.run(RECOVERY).result).toBe("stopped");
+    expect(bench.control.cursor).toBe(16);
+    bench.fault = () => null;
+    bench.control.resume();
+    bench.setRoles({ 1: SyncRole.Target });
+    expect(bench.run(RECOVERY).result).toBe("done");
+    expect(bench.control.copied).toBe(32);
+    expect(bench.control.writtenBytes).toBe(32 * REGION_BYTES);
+    expect(bench.equalRegions()).toHaveLength(32);
   });
 });
 
@@ -179,14 +273,6 @@ describe("no space", () => {
 });
 
 describe("data that no member can read", () => {
-  const unreadable = (bench: SyncBench, region: number): void => {
-    bench.fault = (io) => {
-      if (io.kind !== "read") return null;
-      const last = bench.regions.at(io.offset + lengthOf(io) - 1);
-      return bench.regions.at(io.offset) <= region && region <= last ? BROKEN : null;
-    };
-  };
-
   test("a resync leaves it, copies the rest, and says that it failed and where", () => {
     const bench = new SyncBench(6 * REGION_BYTES);
     bench.force(NeedSync, 0, 2, 4);
