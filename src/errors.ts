@@ -79,7 +79,7 @@ export const CATALOGUE = {
   "read-only": { errno: Errno.EPERM, remedy: "serve without --read-only" },
   "unknown-data": {
     errno: Errno.EIO,
-    remedy: "write it anew, or nbd-raid repair takes what parity says",
+    remedy: "nbd-raid repair takes what parity says, which may be wrong there",
   },
   "io-error": { errno: Errno.EIO, remedy: "check the storage behind the member" },
   "no-space": { errno: Errno.ENOSPC, remedy: "free space on the members' file systems" },
