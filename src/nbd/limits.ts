@@ -44,6 +44,11 @@ export const DEFAULT_LIMITS: Limits = {
   closeMs: 5_000,
 };
 
+/**
+ * Above this much that is ready to be sent, no more requests of the client are served: work that is
+ * done at once would hold up others in one long turn, for a client that may not even read.
+ */
+export const READY_BYTES_MAX = 4 * 2 ** 20;
 /** Options a client may send before it chooses an export. */
 export const OPTIONS_MAX = 1000;
 /** The longest option data that is kept; of longer ones the data is skipped. */

@@ -26,6 +26,7 @@ export class ReplyQueue {
   #start = 0;
   #end = 0;
   #pieces: Piece[] = [];
+  #readyBytes = 0;
   #sending = false;
 
   /** `onSent` is called after each write, when there is room again. */
@@ -43,6 +44,11 @@ export class ReplyQueue {
   /** Replies that wait apart from the run; grows only with replies that came late. */
   get pieces(): number {
     return this.#pieces.length;
+  }
+
+  /** Bytes of replies that are ready and wait for the write under way, or for the next turn. */
+  get readyBytes(): number {
+    return this.#readyBytes;
   }
 
   /** Where the next reply goes in the slab that {@link room} returned. */
@@ -66,6 +72,7 @@ export class ReplyQueue {
   /** The reply written into the room, `bytes` long, is ready. */
   commit(bytes: number): void {
     this.#end += bytes;
+    this.#readyBytes += bytes;
   }
 
   /** Sets the room aside for a reply that is ready later, in whatever order: see {@link queue}. */
@@ -80,6 +87,7 @@ export class ReplyQueue {
   /** A reserved reply is ready. */
   queue(piece: Piece): void {
     this.#pieces.push(piece);
+    this.#readyBytes += piece.end - piece.start;
   }
 
   /** A reserved reply will not be sent: another takes its place. */
@@ -100,6 +108,7 @@ export class ReplyQueue {
     const pieces = this.#pieces;
     if (pieces.length === 0) return;
     this.#pieces = [];
+    this.#readyBytes = 0;
     this.#sending = true;
     const chunks = pieces.map(({ slab, start, end }) => slab.bytes.subarray(start, end));
     this.#send(chunks, () => {

@@ -14,7 +14,7 @@ import {
   EXTENDED_REQUEST_BYTES,
   REQUEST_BYTES,
 } from "./constants.ts";
-import { WRITE_SKIP_BYTES_MAX } from "./limits.ts";
+import { READY_BYTES_MAX, WRITE_SKIP_BYTES_MAX } from "./limits.ts";
 import type { MetaContext } from "./meta-contexts.ts";
 import { contextsOf, type Negotiated } from "./negotiated.ts";
 import type { ReceiveBuffer } from "./receive-buffer.ts";
@@ -149,6 +149,7 @@ export class Transmission {
     return (
       inFlight + replies.pieces >= limits.requestsInFlight ||
       account.heldBytes + reply > limits.bytesInFlight ||
+      replies.readyBytes >= READY_BYTES_MAX ||
       account.scarce
     );
   }

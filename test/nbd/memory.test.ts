@@ -4,9 +4,18 @@ import { describe, expect, it } from "vitest";
 import { DEFAULT_LIMITS } from "../../src/nbd/limits.ts";
 import { type Holder, MemoryGuard } from "../../src/nbd/memory-guard.ts";
 import { SlabAccount, SlabPool } from "../../src/nbd/slab.ts";
-import { COMMAND, encodeRequest, type RawClient } from "./client.ts";
+import {
+  COMMAND,
+  encodeFlags,
+  encodeInfoData,
+  encodeOption,
+  encodeRequest,
+  OPTION,
+  type RawClient,
+} from "./client.ts";
 import { MemoryDevice } from "./memory-device.ts";
 import { exportOf, serve, until } from "./serving.ts";
+import { SessionHarness } from "./session-harness.ts";
 
 const KIB = 1024;
 const MIB = 2 ** 20;
@@ -84,6 +93,25 @@ describe("the guard", () => {
     slab = pool.take(2 * MIB);
     for (let i = 0; i < 4; i++) expect(guard.look([stuck])).toEqual([]);
     expect(guard.look([stuck])).toEqual([stuck]);
+  });
+});
+
+describe("a client that asks for much and reads nothing", () => {
+  it("has little of it made ready; the rest when it has taken that", () => {
+    const harness = new SessionHarness([exportOf(new MemoryDevice(MIB))]);
+    const name = encodeOption(OPTION.GO, encodeInfoData("data"));
+    harness.feed(Buffer.concat([encodeFlags(3), name]));
+    const before = harness.sent.length;
+    harness.reading = false;
+    const requests = Array.from({ length: 64 }, () =>
+      encodeRequest({ command: READ, length: MIB }),
+    );
+    const rest = harness.feed(Buffer.concat(requests));
+    expect(harness.session.heldBytes).toBeLessThan(12 * MIB);
+    harness.reading = true;
+    harness.confirm();
+    harness.feed(rest);
+    expect(harness.sent.length - before).toBe(64 * (MIB + 16));
   });
 });
 
