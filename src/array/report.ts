@@ -41,6 +41,7 @@ export function describeArray(array: ReportedArray): ArrayStatus {
     degraded: devices.degraded,
     mismatchCount: syncs.mismatchSectors,
     knownZero: metadata.knownZero,
+    suspectBytes: array.regions.suspectBytes(),
     stripeWrites: array.stripeWrites,
     members: [
       ...devices.slots.map((device, slot) => describeSlot(device, slot)),

@@ -16,6 +16,8 @@ export interface ArrayStatus {
   degraded: number;
   mismatchCount: number;
   knownZero: boolean;
+  /** Tracked bytes in which members in sync may not fit together, until a sync has run. */
+  suspectBytes: number;
   /** How often stripes were written in which way since the start; null: the level has no parity. */
   stripeWrites: { full: number; reconstruct: number; modify: number } | null;
   members: MemberStatus[];

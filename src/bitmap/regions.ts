@@ -142,6 +142,12 @@ export class Regions {
     return false;
   }
 
+  suspectBytes(): number {
+    let count = 0;
+    for (const suspect of this.suspects) count += suspect;
+    return Math.min(count * this.regionBytes, this.trackedBytes);
+  }
+
   anySuspect(): boolean {
     return this.suspects.includes(1);
   }

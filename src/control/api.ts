@@ -96,6 +96,7 @@ export const ArraySchema = Type.Object(
     degraded: Count,
     mismatchCount: Type.Integer({ minimum: 0, description: "sectors, as md counts them" }),
     knownZero: Type.Boolean(),
+    suspectBytes: Bytes,
     stripeWrites: nullable(StripeWritesSchema),
     members: Type.Array(MemberSchema),
     bitmap: nullable(BitmapSchema),

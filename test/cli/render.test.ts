@@ -169,6 +169,12 @@ describe("the next step", () => {
     ],
     ["resync", arrayStatus({ sync: sync({ action: "resync" }) }), /crash/, /nbd-raid wait data/],
     [
+      "a write hole",
+      degraded(member(1, { state: "missing", path: null }), { level: "5", suspectBytes: 65536 }),
+      /cannot be known in 64 KiB of each member/,
+      /nbd-raid repair data/,
+    ],
+    [
       "no space",
       arrayStatus({ sync: sync({ waitingFor: "no space" }) }),
       /waits: no space/,

@@ -16,6 +16,7 @@ export function arrayStatus(changes: Partial<ArrayStatus> = {}): ArrayStatus {
     degraded: 0,
     mismatchCount: 0,
     knownZero: true,
+    suspectBytes: 0,
     stripeWrites: null,
     members: [
       { slot: 0, path: "/images/a.img", ...member },

@@ -13,6 +13,7 @@ type Case = (array: ArrayStatus) => Advice | null;
 const CASES: readonly Case[] = [
   failed,
   syncWaits,
+  unknown,
   rebuilding,
   syncFailed,
   faulty,
@@ -43,6 +44,17 @@ function syncWaits({ sync }: ArrayStatus): Advice | null {
   return {
     status: `A ${sync.action} is due and waits: ${sync.waitingFor}.`,
     action: "Remove what it waits for; it goes on by itself.",
+  };
+}
+
+/** The write hole: a crash found the array without a member, and it was started by force. */
+function unknown({ name, level, degraded, suspectBytes, sync }: ArrayStatus): Advice | null {
+  const hasParity = level === "4" || level === "5" || level === "6";
+  if (!hasParity || degraded === 0 || suspectBytes === 0 || sync !== null) return null;
+  const array = quote(name);
+  return {
+    status: `What is missing cannot be known in ${formatBytes(suspectBytes)} of each member: a crash may have torn stripes there.`,
+    action: `To take what parity says, wrong or not: nbd-raid repair ${array}, then check what was being written.`,
   };
 }
 
