@@ -1,6 +1,7 @@
 import type { RaidArray } from "../../src/array/array.ts";
 import type { Random } from "../../src/member/simulated-disk.ts";
-import { blankDisk, contents, type Shape } from "../sim/disks.ts";
+import { freshBytes } from "../sim/client.ts";
+import { blankDisk, contents, put, type Shape } from "../sim/disks.ts";
 import { Machine } from "../sim/machine.ts";
 import { World } from "../sim/world.ts";
 import type { Bench } from "./bench.ts";
@@ -21,7 +22,16 @@ export class SimulatedBench implements Bench {
     this.random = world.random;
     this.machine = new Machine(world, shape);
     this.machine.inline = world.chance(0.5);
+    if (shape.unknown === true) this.fillWithAnything();
     if (world.chance(0.7)) this.machine.settings = { daemonSleepMs: 300, barrierIdleMs: 100 };
+  }
+
+  private fillWithAnything(): void {
+    const { machine, random } = this;
+    for (const disk of machine.disks.values()) {
+      const { dataOffset } = machine;
+      put(disk, freshBytes(random, disk.sizeBytes - dataOffset), dataOffset);
+    }
   }
 
   get array(): RaidArray {
