@@ -72,6 +72,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
   private readonly writes: WritePath;
   private readonly stored: Extents;
   private started = false;
+  /** A write did not reach a member that is rebuilt, for want of space. */
+  private targetMissed = false;
 
   constructor(parts: ArrayParts) {
     const { description, devices, regions, clock, logger } = parts;
@@ -164,6 +166,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       geometry,
       level,
       syncNeeded: () => this.syncs.renew(),
+      targetMissed: () => (this.targetMissed = true),
     });
     const { writes } = this;
     this.stored = new Extents({
@@ -320,7 +323,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
     await this.bitmap.flush();
     const left = targets.filter((device) => device.state === "rebuilding");
     // Where a write found no space members may differ again: another run copies just that.
-    const again = this.regions.anySuspect();
+    const again = this.targetMissed || this.regions.anySuspect();
+    this.targetMissed = false;
     for (const device of left) {
       device.state = again ? "rebuilding" : "in_sync";
       device.recovery = again ? { byBitmap: true, offset: 0 } : null;

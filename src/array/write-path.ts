@@ -22,6 +22,8 @@ export interface WritePathParts {
   readonly level: Level<Device>;
   /** Regions need a sync: a write found no space, or no member took it. */
   readonly syncNeeded: () => void;
+  /** A member that is rebuilt had no space for a write: the rebuild is not done with its region. */
+  readonly targetMissed: () => void;
 }
 
 /**
@@ -248,7 +250,10 @@ export class WritePath {
     const broken = current.filter(({ error }) => !error.noSpace);
     const survived = broken.length === 0 || this.parts.failures.writesFailed(broken);
     if (survived && noSpace.length === 0) return;
-    if (this.parts.geometry.redundant) {
+    if (survived && noSpace.every(({ leg }) => leg.state === "rebuilding")) {
+      // Members in sync fit together: only what is rebuilt lacks this.
+      this.parts.targetMissed();
+    } else if (this.parts.geometry.redundant) {
       this.parts.bitmap.needsSync(first, last);
       this.parts.syncNeeded();
     }
