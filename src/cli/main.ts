@@ -1,4 +1,5 @@
-import { readFileSync } from "node:fs";
+import { closeSync, readFileSync } from "node:fs";
+import { isatty } from "node:tty";
 import { Command } from "commander";
 import { addAssemble } from "./commands/assemble.ts";
 import { addCreate } from "./commands/create.ts";
@@ -23,7 +24,14 @@ export async function main(argv: string[]): Promise<void> {
     env: process.env,
   });
   await Promise.all([process.stdout, process.stderr].map(flushed));
+  leaveLostTerminal();
   process.exit(exitCode);
+}
+
+/** At its exit Node gives terminals their settings back, and aborts if it cannot. */
+function leaveLostTerminal(): void {
+  const lost = [process.stdout, process.stderr].some(({ isTTY, fd }) => isTTY && !isatty(fd));
+  if (lost) for (const fd of [0, 1, 2]) closeSync(fd);
 }
 
 /** `process.exit` drops what a pipe has not taken yet. */
@@ -88,11 +96,14 @@ function packageVersion(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
-/** A reader that has seen enough (head) is no error; there is just nothing to write to any more. */
+/**
+ * A reader that has seen enough (head) is no error, nor is a terminal that is gone: there is just
+ * nothing to write to any more.
+ */
 function outputTo(stream: NodeJS.WriteStream): Output {
   let writable = true;
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
+    if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
     writable = false;
   });
   return {
