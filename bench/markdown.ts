@@ -20,7 +20,7 @@ const CPU: Shown = {
 export function toMarkdown(report: Report, scenarios: readonly Scenario[]): string {
   return [
     `${report.machine}. ${report.method}`,
-    goalTable(report),
+    ...(report.goals.length > 0 ? [goalTable(report)] : []),
     "Medians:",
     ...resultTables(report, scenarios, MEDIANS),
     "CPU time of the server process, all its threads:",
