@@ -1,7 +1,8 @@
 import type { WriteBitmap } from "../bitmap/bitmap.ts";
 import { NbdRaidError } from "../errors.ts";
+import type { MemberError } from "../member/member.ts";
 import type { AnyGeometry } from "../raid/geometry/geometry.ts";
-import type { LegFailure, Level } from "../raid/level.ts";
+import type { LegFailure, Level, TrackedRange } from "../raid/level.ts";
 import { clientError } from "./client-error.ts";
 import type { Device } from "./devices.ts";
 import type { Failures } from "./failures.ts";
@@ -39,9 +40,9 @@ export class WritePath {
   private activating: Promise<void> | null = null;
   private readonly parts: WritePathParts;
   private readonly locks = new RangeLocks();
-  /** By region: its parity is being made. */
   /** A change that was begun inline and goes on, for the `write` that follows at once. */
   private begun: { readonly from: Uint8Array; readonly done: Promise<void> } | null = null;
+  /** By region: its parity is being made. */
   private readonly builds = new Map<number, Promise<void>>();
   private readonly gate = new SyncGate(() => this.syncMembers());
   /** Changes answered so far, and how many of them a finished sync of the members covers. */
@@ -244,20 +245,41 @@ export class WritePath {
 
   /** What failed writes mean for members, regions and the client. */
   private judge(failures: readonly LegFailure<Device>[], first: number, last: number): void {
+    const error = this.verdict(failures, [[first, last]]);
+    if (error !== null) throw error;
+  }
+
+  /**
+   * Part of a change has ended without these: members and regions are judged at once, for other
+   * changes go on there. What the client is told is judged when the change ends.
+   */
+  partFailed(failures: readonly LegFailure<Device>[], changed: readonly TrackedRange[]): void {
+    const { regions } = this.parts.bitmap;
+    const touched = changed.map(({ start, end }): [number, number] => {
+      return [regions.at(start), regions.at(end - 1)];
+    });
+    this.verdict(failures, touched);
+  }
+
+  /** The error that the client gets, or null: the level bears it. Regions are [first, last]. */
+  private verdict(
+    failures: readonly LegFailure<Device>[],
+    regions: readonly (readonly [number, number])[],
+  ): MemberError | null {
     const current = failures.filter(({ leg }) => leg.state !== "faulty");
-    if (current.length === 0) return;
+    if (current.length === 0) return null;
     const noSpace = current.filter(({ error }) => error.noSpace);
     const broken = current.filter(({ error }) => !error.noSpace);
     const survived = broken.length === 0 || this.parts.failures.writesFailed(broken);
-    if (survived && noSpace.length === 0) return;
+    if (survived && noSpace.length === 0) return null;
     if (survived && noSpace.every(({ leg }) => leg.state === "rebuilding")) {
       // Members in sync fit together: only what is rebuilt lacks this.
       this.parts.targetMissed();
     } else if (this.parts.geometry.redundant) {
-      this.parts.bitmap.needsSync(first, last);
+      for (const [first, last] of regions) this.parts.bitmap.needsSync(first, last);
       this.parts.syncNeeded();
     }
-    throw (noSpace[0] ?? broken[0])!.error;
+    return (noSpace[0] ?? broken[0])!.error;
   }
 
   /** Superblocks say dirty, durably, before the first write; missing members are recorded too. */

@@ -26,6 +26,12 @@ export interface LegFailure<L> {
   readonly error: MemberError;
 }
 
+/** Offsets of tracked bytes. */
+export interface TrackedRange {
+  readonly start: number;
+  readonly end: number;
+}
+
 /** Blocks that one leg could not read; offsets are bytes of the array. */
 export interface UnreadBlock<L> extends LegFailure<L> {
   readonly offset: number;
@@ -113,4 +119,9 @@ export interface LevelHost<L extends Leg> {
   exclusively<T>(offset: number, length: number, work: () => Promise<T>): Promise<T>;
   /** A leg could not be read while something else was done; the data came from elsewhere. */
   readFailed(leg: L, message: string): void;
+  /**
+   * Legs missed part of a write that goes on elsewhere, or may yet fail elsewhere: nobody may count
+   * on them there from now on. They are among the failures of the write as well, if it gets that far.
+   */
+  writeFailed(failures: readonly LegFailure<L>[], changed: readonly TrackedRange[]): void;
 }

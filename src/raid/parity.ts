@@ -16,6 +16,7 @@ import { Scratch } from "./scratch.ts";
 import { type SlotRange, SlotRanges } from "./slot-ranges.ts";
 import { StripeQueue } from "./stripe-queue.ts";
 import { buildStripe } from "./stripe-build.ts";
+import type { Piece } from "./stripe-plan.ts";
 import { decodeStripe } from "./stripe-read.ts";
 import { type StripeParts, StripeUpdate } from "./stripe-write.ts";
 import { unknownData } from "./unknown-data.ts";
@@ -58,7 +59,7 @@ export class Parity<L extends Leg> implements Level<L> {
     this.queue = new StripeQueue<L>(
       geometry.stripeBytes,
       geometry.chunkBytes,
-      (stripe, pieces) => new StripeUpdate(this.parts, stripe, pieces).run(),
+      (stripe, pieces) => this.update(stripe, pieces),
       host.clock,
     );
   }
@@ -286,6 +287,19 @@ export class Parity<L extends Leg> implements Level<L> {
     return this.queue.add(from, offset);
   }
 
+  /** The next update of the stripe may follow at once, before the writes of this one have ended. */
+  private async update(stripe: number, pieces: readonly Piece[]): Promise<LegFailure<L>[]> {
+    const failures = await new StripeUpdate(this.parts, stripe, pieces).run();
+    if (failures.length > 0) {
+      const base = this.base(stripe);
+      const changed = pieces.map(({ start, bytes }) => {
+        return { start: base + start, end: base + start + bytes.length };
+      });
+      this.host.writeFailed(failures, changed);
+    }
+    return failures;
+  }
+
   punch(offset: number, length: number): Promise<LegFailure<L>[]> {
     return this.zeroStripes(offset, length, (leg, from, count) => leg.member.punch(from, count));
   }
@@ -307,7 +321,11 @@ export class Parity<L extends Leg> implements Level<L> {
     if (first >= last) return this.writeZeroes(offset, end);
     const whole = onEach(this.legs.writable, (leg) =>
       change(leg, leg.dataOffset + first * chunkBytes, (last - first) * chunkBytes),
-    );
+    ).then((failures) => {
+      const changed = { start: first * chunkBytes, end: last * chunkBytes };
+      if (failures.length > 0) this.host.writeFailed(failures, [changed]);
+      return failures;
+    });
     const [before, behind] = [
       this.writeZeroes(offset, first * stripeBytes),
       this.writeZeroes(last * stripeBytes, end),

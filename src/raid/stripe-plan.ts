@@ -20,9 +20,9 @@ export interface StripeAccess {
 
 /**
  * `full`: every data chunk is new. `reconstruct`: the data chunks that are not new are read.
- * `modify`: the old bytes of the new chunks and of parity are read. `decode`: all there is is read,
- * for data that is lost goes into the new parity. `data`: no parity can be written, or none that
- * would be right.
+ * `modify`: the old bytes of the new chunks and of the parity that can be read are; what follows
+ * from parity about the other chunks stays what it was. `decode`: all there is is read, for data
+ * that is lost goes into the new parity. `data`: there is no parity that says anything.
  */
 export type Strategy = "full" | "reconstruct" | "modify" | "decode" | "data";
 
@@ -103,13 +103,13 @@ export function chooseStrategy(
   if (stale === 0) return "full";
   const staleLost = lost - freshUnreadable;
   const readableParity = parity.filter((slot) => access.isReadable(slot)).length;
-  const modifies =
-    access.trusted && freshUnreadable === 0 && written.every((slot) => access.isReadable(slot));
+  const modifies = freshUnreadable === 0 && written.every((slot) => access.isReadable(slot));
   if (staleLost === 0) {
-    return modifies && freshCount + written.length < stale ? "modify" : "reconstruct";
+    const fewer = freshCount + written.length < stale;
+    return access.trusted && modifies && fewer ? "modify" : "reconstruct";
   }
   if (modifies) return "modify";
-  if (access.trusted && lost <= readableParity) return "decode";
-  // Parity that cannot be made right stays as it is: it is not trusted here.
-  return access.trusted || freshUnwritable > 0 ? null : "data";
+  if (access.trusted) return lost <= readableParity ? "decode" : null;
+  // What parity says of the chunks that are lost may be wrong, but stays what it was.
+  return freshUnreadable === 0 && readableParity > 0 ? "modify" : "data";
 }

@@ -246,11 +246,15 @@ export class StripeUpdate<L extends Leg> {
       const delta = this.column(data[index]!, start, end);
       kernels.xorInto(delta, [bytes]);
       deltas.push(delta);
-      if (q >= 0 && this.writable[q] !== null) {
+      if (q >= 0 && this.isModified(q)) {
         kernels.multiplyInto(this.column(q, start, end), delta, exponents[index]!);
       }
     }
-    if (this.writable[p] !== null) kernels.xorInto(this.column(p, start, end), deltas);
+    if (this.isModified(p)) kernels.xorInto(this.column(p, start, end), deltas);
+  }
+
+  private isModified(slot: number): boolean {
+    return this.readable[slot] !== null && this.writable[slot] !== null;
   }
 
   /** Old bytes of the data chunks that are lost, from what was read. */
@@ -315,9 +319,14 @@ export class StripeUpdate<L extends Leg> {
   }
 
   private parityWrites(segments: readonly Segment[]): SlotWrite<L>[] {
-    const made = segments.filter(({ strategy }) => strategy !== "data");
+    const isMade = (slot: number, strategy: Segment["strategy"]): boolean =>
+      strategy === "modify" ? this.isModified(slot) : strategy !== "data";
     const ranges = merged(
-      this.parity().flatMap((slot) => made.map(({ start, end }) => ({ slot, start, end }))),
+      this.parity().flatMap((slot) =>
+        segments
+          .filter(({ strategy }) => isMade(slot, strategy))
+          .map(({ start, end }) => ({ slot, start, end })),
+      ),
     );
     return ranges.flatMap(({ slot, start, end }) => {
       const leg = this.writable[slot];
