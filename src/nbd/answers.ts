@@ -7,8 +7,10 @@ import { CATALOGUE, errnoOf, NbdRaidError } from "../errors.ts";
 import type { Export } from "./block-device.ts";
 import { statusReply, type StatusRequest } from "./block-status.ts";
 import {
+  encodeHole,
   encodeParts,
   errorChunks,
+  holdsZeroes,
   partsBytes,
   partsOf,
   readParts,
@@ -89,7 +91,11 @@ export class Answers {
     const start = replies.position;
     const into = slab.bytes.subarray(start + readBytes, start + bytes);
     this.#format.encodeRead(slab.view, start, request, length);
-    if (length === 0 || device.tryRead(into, offset)) return replies.commit(bytes);
+    if (length === 0 || device.tryRead(into, offset)) {
+      const zeroes = chunks !== null && holdsZeroes(slab, start + readBytes, length);
+      if (!zeroes) return replies.commit(bytes);
+      return replies.commit(encodeHole(chunks, slab.view, start, request, offset, length));
+    }
     const piece = replies.reserve(bytes);
     if (chunks === null) {
       void this.#finish(Command.READ, device.read(into, offset), piece, null);
@@ -157,15 +163,28 @@ export class Answers {
     this.#inFlight++;
     const failures = await readParts(this.#exported.device, piece.slab, missing);
     const origin = this.#format.originOf(piece.slab.view, piece.start);
-    const nothingRead = lastAt === piece.start && failures[0]?.offset === missing[0]?.offset;
+    const [first] = missing;
+    const isWhole = first !== undefined && lastAt === piece.start;
+    const nothingRead = isWhole && failures[0]?.offset === first.offset;
     const errors =
       failures.length === 0
         ? []
         : errorChunks(chunks, piece, lastAt, origin, failures, (error) =>
             this.#failed(Command.READ, error),
           );
-    if (nothingRead) replies.drop(piece);
-    else replies.queue(piece);
+    if (nothingRead) {
+      replies.drop(piece);
+    } else if (
+      isWhole &&
+      failures.length === 0 &&
+      holdsZeroes(piece.slab, first.dataAt, first.length)
+    ) {
+      const { slab, start } = piece;
+      const bytes = encodeHole(chunks, slab.view, start, origin, first.offset, first.length);
+      replies.queue({ slab, start, end: start + bytes });
+    } else {
+      replies.queue(piece);
+    }
     for (const chunk of errors) replies.put(chunk);
     this.#inFlight--;
     onLateReply();

@@ -87,8 +87,7 @@ export function encodeParts(
     const flags = index === parts.length - 1 ? ChunkFlag.DONE : 0;
     const type = hole ? ChunkType.OFFSET_HOLE : ChunkType.OFFSET_DATA;
     format.encodeHeader(view, at, origin, flags, type, next - payloadAt);
-    view.setUint32(payloadAt, Math.floor(offset / 2 ** 32));
-    view.setUint32(payloadAt + 4, offset % 2 ** 32);
+    encodeOffset(view, payloadAt, offset);
     const dataAt = payloadAt + CHUNK_OFFSET_BYTES;
     if (hole) view.setUint32(dataAt, length);
     else if (!device.tryRead(bytes.subarray(dataAt, next), offset)) {
@@ -105,6 +104,43 @@ export interface PlacedParts {
   readonly missing: readonly PlacedPart[];
   /** Where the last chunk starts. */
   readonly lastAt: number;
+}
+
+/** Shorter zeroes are not worth looking for: a hole's chunk is nearly as long. */
+const HOLE_BYTES_MIN = 512;
+const ZEROES = Buffer.alloc(256 * 1024);
+
+/** True if a range of a slab is all zeroes, and long enough to be sent as a hole. */
+export function holdsZeroes({ bytes, view }: Slab, start: number, length: number): boolean {
+  if (length < HOLE_BYTES_MIN || view.getUint32(start) !== 0) return false;
+  const end = start + length;
+  for (let at = start; at < end; at += ZEROES.length) {
+    const next = Math.min(end, at + ZEROES.length);
+    if (bytes.compare(ZEROES, 0, next - at, at, next) !== 0) return false;
+  }
+  return true;
+}
+
+/** Writes a whole reply that is one hole; returns its length. */
+export function encodeHole(
+  format: ChunkFormat,
+  view: DataView,
+  at: number,
+  origin: Origin,
+  offset: number,
+  length: number,
+): number {
+  const type = ChunkType.OFFSET_HOLE;
+  format.encodeHeader(view, at, origin, ChunkFlag.DONE, type, HOLE_PAYLOAD_BYTES);
+  const payloadAt = at + format.headerBytes;
+  encodeOffset(view, payloadAt, offset);
+  view.setUint32(payloadAt + CHUNK_OFFSET_BYTES, length);
+  return format.headerBytes + HOLE_PAYLOAD_BYTES;
+}
+
+function encodeOffset(view: DataView, at: number, offset: number): void {
+  view.setUint32(at, Math.floor(offset / 2 ** 32));
+  view.setUint32(at + 4, offset % 2 ** 32);
 }
 
 /** A part whose data belongs at `dataAt` of a slab. */

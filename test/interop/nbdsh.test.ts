@@ -44,8 +44,7 @@ const refusals: [name: string, script: string][] = [
   ["an unknown flag on a write", "refused([errno.EINVAL], h.pwrite, b'x', 0, flags=1 << 15)"],
   ["an unknown flag on a flush", "refused([errno.EINVAL], h.flush, flags=1 << 15)"],
   ["an unknown flag on a trim", "refused([errno.EINVAL], h.trim, 512, 0, flags=1 << 15)"],
-  ["DF without structured replies", "refused([errno.EINVAL], h.pread, 512, 0, flags=4)"],
-  ["FAST_ZERO without an offer", "refused([errno.EINVAL], h.zero, 512, 0, flags=16)"],
+  ["FAST_ZERO of too few bytes", "refused([errno.ENOTSUP], h.zero, 512, 0, flags=16)"],
   [
     "a read above the largest block",
     "refused([errno.EINVAL, errno.EOVERFLOW], h.pread, 33 << 20, 0)",

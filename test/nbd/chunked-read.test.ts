@@ -66,6 +66,19 @@ describe.each(MODES)("READ with %s headers", (mode) => {
       expect(reply.parts).toEqual([{ offset: 4097, hole: 100_001, data: null }]);
     });
 
+    it("of zeroes that only turn out to be some is one hole, too", async () => {
+      const { device, one } = await connected(mode, slowed(new MemoryDevice(MIB)));
+      const reply = await one.exchange({ command: READ, offset: 4097, length: 700_001 });
+      expect(reply.parts).toEqual([{ offset: 4097, hole: 700_001, data: null }]);
+      for (const at of [4097, 300_000, 4097 + 700_000]) {
+        device.bytes.fill(0).fill(1, at, at + 1);
+        const { types } = await one.exchange({ command: READ, offset: 4097, length: 700_001 });
+        expect(types).toEqual([CHUNK.DATA]);
+      }
+      device.bytes.fill(0);
+      expect((await one.exchange({ command: READ, length: 511 })).types).toEqual([CHUNK.DATA]);
+    });
+
     it("of holes and data is a chunk for each", async () => {
       const { device, one } = await connected(mode, slowed(sparse()));
       const reply = await one.exchange({ command: READ, offset: 0, length: MIB });

@@ -79,8 +79,9 @@ export class MemoryDevice implements BlockDevice {
   }
 
   zeroesAt(offset: number, length: number): number {
+    if (!this.knowsZeroes) return -length;
     const { zero, end } = this.#runAt(offset, offset + length);
-    return this.knowsZeroes && zero ? end - offset : offset - end;
+    return zero ? end - offset : offset - end;
   }
 
   async extents(offset: number, length: number, max: number): Promise<Extent[]> {
