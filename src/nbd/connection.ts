@@ -170,6 +170,7 @@ export class Connection {
     const { tls, logger } = this.#context;
     assert(tls !== null, "a client is promised TLS only where there is any");
     const raw = this.#socket.off("end", this.#onInputEnd);
+    if (raw.destroyed) return; // while the answer was on its way
     tls.secure(raw, {
       onSecured: (socket) => {
         logger.debug(

@@ -162,7 +162,9 @@ export class NbdServer {
 
   #accept(accepted: net.Socket, mode: TlsMode): void {
     if (this.#closing !== null) return void accepted.destroy();
-    if (this.#held !== null) return void this.#held.push(() => this.#accept(accepted, mode));
+    if (this.#held !== null && this.#held.length < this.#context.limits.connections)
+      return void this.#held.push(() => this.#accept(accepted, mode));
+    if (this.#held !== null) return void accepted.destroy();
     if (!this.#makesRoomFor(accepted)) return void accepted.destroy();
     const connection = new Connection(accepted, mode, this.#context);
     this.#context.logger.debug({ peer: connection.peer }, "connection accepted");

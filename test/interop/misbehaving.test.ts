@@ -9,7 +9,7 @@ import { COMMAND, encodeRequest, RawClient } from "../nbd/client.ts";
 import { testWith } from "./fixtures.ts";
 import type { Server } from "./server.ts";
 
-const test = testWith();
+const test = testWith("prlimit");
 const KIB = 1024;
 const MIB = 2 ** 20;
 /** Of all clients of these servers; a client alone may have 64 MiB. */
@@ -124,6 +124,26 @@ test("thousands of connections cost bounded memory, and a good client no wait", 
   console.log(`worst wait ${worstMs.toFixed()} ms, grown by ${(grownBytes / MIB).toFixed()} MiB`);
   expect(grownBytes).toBeLessThan(SLACK);
   expect(worstMs).toBeLessThan(1500);
+});
+
+test("when there are no descriptors left the server lives on, and serves again", async ({
+  serve,
+}) => {
+  const server = await serve({ serveArgs: ARGS });
+  const good = await RawClient.connect(server.socket);
+  await good.negotiate("data");
+  await server.run("prlimit", "--pid", String(server.pid), "--nofile=60:60");
+  const flood = await Promise.all(
+    Array.from({ length: 200 }, () => RawClient.connect(server.socket).catch(() => null)),
+  );
+  for (let i = 0; i < 20; i++) await good.read(0, 4 * KIB);
+  for (const one of flood) one?.destroy();
+  await sleep(500);
+  const late = await RawClient.connect(server.socket);
+  await late.negotiate("data");
+  await late.write(0, Buffer.alloc(4 * KIB, 1));
+  for (const one of [good, late]) one.destroy();
+  await server.stop();
 });
 
 test("a client that negotiates for ever, option by option, is dropped in time", async ({

@@ -152,6 +152,21 @@ describe("too many connections", () => {
     expect(silent[7]!.socket.destroyed).toBe(false);
   });
 
+  it("that come before the server is ready wait, but no more of them than may come in", async () => {
+    const { connect, server } = await serveTcp({ limits: { connections: 3 } });
+    const admit = server.hold();
+    const early = await Promise.all(Array.from({ length: 6 }, () => connect("127.0.0.1")));
+    const greeted = early.map((one) =>
+      one.receive(18).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await sleep(100);
+    admit();
+    expect((await Promise.all(greeted)).filter(Boolean)).toHaveLength(3);
+  });
+
   it("a thousand at once slow nobody down, and are forgotten when they go", async () => {
     const { connect, server } = await serveTcp();
     const served = await connect("127.0.0.2");

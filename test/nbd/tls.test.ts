@@ -312,6 +312,19 @@ describe("a TLS handshake", () => {
     await until(() => server.connections().length === 1);
   });
 
+  it("that the client resets before it reads the answer harms nobody", async () => {
+    const { server, client } = await serveTls();
+    const port = Number(new URL(await server.listen("nbd://127.0.0.1:0")).port);
+    const hasty = Buffer.concat([encodeFlags(3), encodeOption(OPTION.STARTTLS)]);
+    for (let round = 0; round < 60; round++) {
+      const one = await RawClient.connect({ host: "127.0.0.1", port });
+      await new Promise<void>((sent) => one.socket.write(hasty, () => sent()));
+      if (round % 3 > 0) await sleep(round % 3);
+      one.socket.resetAndDestroy();
+    }
+    await expectServed(await startTls(await client()));
+  });
+
   it("under way when the server closes does not keep it", async () => {
     const { server, client } = await serveTls();
     const one = await client();

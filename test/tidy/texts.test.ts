@@ -84,6 +84,20 @@ describe("documents", () => {
     expect(missing).toEqual([]);
   });
 
+  test("on security name tests that exist, for each class of flaws", () => {
+    const [, flaws = ""] = textOf("docs/reference/security.md").split(
+      "## What has befallen others",
+    );
+    const classes = flaws.split(/^### /m).slice(1);
+    expect(classes.length).toBeGreaterThan(5);
+    for (const section of classes) {
+      const tests = [...section.matchAll(/^- `(test\/[\w./-]+)`:\s+"([^"]+)"/gm)];
+      expect(tests.length, section).toBeGreaterThan(0);
+      const missing = tests.filter(([, file, name]) => !textOf(file!).includes(name!));
+      expect(missing.map(([line]) => line)).toEqual([]);
+    }
+  });
+
   test("on durability name tests that exist, for each of the fifteen rules", () => {
     const rules = textOf("docs/internals/durability.md")
       .split(/^## /m)
