@@ -124,6 +124,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       isSuspect: (start, end) => this.isSuspect(start, end),
       exclusively: (offset, length, work) => this.writes.exclusively(offset, length, work),
       readFailed: (device, message) => this.failures.readFailed(device, message),
+      writeFailed: (failures, changed) => this.writes.partFailed(failures, changed),
     });
     this.syncs = new Syncs({
       name: description.name,
