@@ -74,7 +74,7 @@ export const CATALOGUE = {
   "last-member": { errno: Errno.EINVAL, remedy: "add another member first" },
   "member-busy": { errno: Errno.EINVAL, remedy: "fail it first, or wait" },
   "sync-busy": { errno: Errno.EINVAL, remedy: "wait for it, or stop it: nbd-raid idle" },
-  "sync-failed": { errno: Errno.EIO, remedy: "nbd-raid status tells why" },
+  "sync-failed": { errno: Errno.EIO, remedy: "nbd-raid status says what to do" },
   "array-failed": { errno: Errno.EIO, remedy: "repair the storage, then restart the server" },
   "read-only": { errno: Errno.EPERM, remedy: "serve without --read-only" },
   "unknown-data": {

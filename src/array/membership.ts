@@ -55,6 +55,10 @@ export class Membership {
     return this.enqueue(async () => {
       const device = this.find(member);
       if (device.state === "faulty") return;
+      if (!this.parts.description.geometry.redundant) {
+        const what = `${device.member.path} holds what no other member does`;
+        throw this.error("not-supported", what);
+      }
       if (device.state === "in_sync" && !this.parts.failures.canLose(device)) {
         throw this.error("last-member", `the array cannot lose ${device.member.path}`);
       }

@@ -76,6 +76,8 @@ export interface LastSync {
   startedAt: number;
   finishedAt: number;
   result: "done" | "stopped" | "failed";
+  /** Why it failed, in words, or null. */
+  failure: string | null;
   readBytes: number;
   writtenBytes: number;
   skippedBytes: number;

@@ -1,7 +1,7 @@
 import type { Regions } from "../bitmap/regions.ts";
 import type { Clock } from "../clock.ts";
 import type { SyncControl } from "../sync/control.ts";
-import type { SyncKind } from "../sync/engine.ts";
+import type { SyncKind, SyncOutcome } from "../sync/engine.ts";
 import type { LastSync, SyncStatus } from "./status.ts";
 
 /** md measures speed over about 30 s, so that the ETA follows what happens now. */
@@ -66,12 +66,13 @@ export class SyncProgress {
     return { ...this.status(), pending: true, waitingFor, bytesPerSecond: 0, etaSeconds: null };
   }
 
-  end(result: LastSync["result"]): LastSync {
+  end({ result, failure }: SyncOutcome): LastSync {
     return {
       action: this.action,
       startedAt: this.startedAt,
       finishedAt: Math.floor(this.clock.wallTime() / 1000),
       result,
+      failure: result === "failed" ? failure : null,
       readBytes: this.control.readBytes,
       writtenBytes: this.control.writtenBytes,
       skippedBytes: this.bytes(this.control.skipped),

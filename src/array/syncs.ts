@@ -122,8 +122,9 @@ export class Syncs {
     { job, asked }: Plan,
     control: SyncControl,
     progress: SyncProgress,
-    { result, failure }: SyncOutcome,
+    outcome: SyncOutcome,
   ): void {
+    const { result, failure } = outcome;
     const { devices, logger, name } = this.host;
     if (job.action !== "recovery") this.mismatchBytes = control.mismatchBytes;
     if (result === "stopped" && asked !== null && asked === this.asked) {
@@ -140,7 +141,7 @@ export class Syncs {
       // What could not be synced before may be consistent now.
       if (job.action !== "check") this.failedAt = null;
     }
-    this.lastSync = progress.end(result);
+    this.lastSync = progress.end(outcome);
     logger.info({ array: name, ...this.lastSync }, "sync ended");
   }
 
@@ -232,7 +233,9 @@ export class Syncs {
       await new Promise<void>((resolve) => this.waiters.push(resolve));
     }
     if (this.lastSync?.result === "failed") {
-      throw new NbdRaidError("sync-failed", `${this.host.name}: the last sync failed`);
+      const { action, failure } = this.lastSync;
+      const message = `${this.host.name}: the last ${action} failed: ${failure ?? "unknown"}`;
+      throw new NbdRaidError("sync-failed", message);
     }
   }
 

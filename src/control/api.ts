@@ -65,6 +65,7 @@ const LastSyncSchema = Type.Object(
     startedAt: UnixSeconds,
     finishedAt: UnixSeconds,
     result: Type.Enum(["done", "stopped", "failed"]),
+    failure: nullable(Type.String({ description: "why it failed" })),
     readBytes: Bytes,
     writtenBytes: Bytes,
     skippedBytes: Bytes,

@@ -42,7 +42,8 @@ function sync(changes: Partial<SyncStatus> = {}): SyncStatus {
 
 function lastSync(action: SyncAction, result: LastSync["result"] = "done"): LastSync {
   const bytes = { readBytes: 0, writtenBytes: 0, skippedBytes: 0 };
-  return { action, startedAt: 1, finishedAt: 2, result, ...bytes };
+  const failure = result === "failed" ? "nobody could read it" : null;
+  return { action, startedAt: 1, finishedAt: 2, result, failure, ...bytes };
 }
 
 function degraded(second: MemberStatus, changes: Partial<ArrayStatus> = {}): ArrayStatus {
@@ -94,6 +95,7 @@ describe("the progress of a sync", () => {
       startedAt: 1_700_000_000,
       finishedAt: 1_700_000_012,
       result: "done",
+      failure: null,
       readBytes: 2 * MIB,
       writtenBytes: MIB,
       skippedBytes: 0,
@@ -183,8 +185,8 @@ describe("the next step", () => {
     [
       "failed sync",
       arrayStatus({ lastSync: lastSync("resync", "failed") }),
-      /The last resync failed/,
-      /log/,
+      /The last resync failed: nobody could read it/,
+      /storage/,
     ],
     [
       "a check that found something",

@@ -14,8 +14,8 @@ const CASES: readonly Case[] = [
   failed,
   syncWaits,
   unknown,
-  rebuilding,
   syncFailed,
+  rebuilding,
   faulty,
   missing,
   resyncing,
@@ -71,8 +71,8 @@ function rebuilding({ name, members, sync }: ArrayStatus): Advice | null {
 function syncFailed({ lastSync, sync }: ArrayStatus): Advice | null {
   if (sync !== null || lastSync?.result !== "failed") return null;
   return {
-    status: `The last ${lastSync.action} failed.`,
-    action: "The server's log says why; check the storage behind the members.",
+    status: `The last ${lastSync.action} failed: ${lastSync.failure ?? "its reason is in the log"}.`,
+    action: "Check the storage behind the members.",
   };
 }
 
