@@ -141,11 +141,17 @@ export class Extents {
   /** How many bytes from `offset` on, `limit` at most, lie in its region and are contiguous in it. */
   private sameRegion(offset: number, limit: number): number {
     const { geometry, regions } = this.parts;
+    const { regionBytes } = regions;
     const tracked = geometry.trackedStart(offset, 1);
-    const inRegion = regions.regionBytes - (tracked % regions.regionBytes);
-    const inChunk =
-      geometry.kind === "parity" ? geometry.chunkBytes - (offset % geometry.chunkBytes) : Infinity;
-    return Math.min(limit, inRegion, inChunk);
+    const inRegion = regionBytes - (tracked % regionBytes);
+    if (geometry.kind !== "parity") return Math.min(limit, inRegion);
+    const { chunkBytes, stripeBytes } = geometry;
+    if (regionBytes % chunkBytes !== 0) {
+      return Math.min(limit, inRegion, chunkBytes - (offset % chunkBytes));
+    }
+    // The region holds whole stripes, which follow one another in the array.
+    const stripes = (Math.floor(tracked / regionBytes) + 1) * (regionBytes / chunkBytes);
+    return Math.min(limit, stripes * stripeBytes - offset);
   }
 }
 
