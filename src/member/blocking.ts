@@ -3,6 +3,7 @@
  * `path` names the member in errors. Offsets and lengths are bytes.
  */
 import { readSync, readvSync, writeSync, writevSync } from "node:fs";
+import { willNeedNow } from "../platform/prefetch.ts";
 import { MemberError } from "./member.ts";
 import { nextBuffers, totalLength } from "./vectors.ts";
 
@@ -42,6 +43,11 @@ export function writevFully(
   transfer("write", path, totalLength(from), offset, (done) =>
     writevSync(fd, nextBuffers(from, done), offset + done),
   );
+}
+
+/** Starts to read a range into the cache: a hint, which nothing comes of if it fails. */
+export function prefetchNow(fd: number, offset: number, length: number): void {
+  willNeedNow(fd, offset, length);
 }
 
 /** Calls until `length` bytes are done; `call` is told how many are, and says how many it adds. */

@@ -55,7 +55,7 @@ export function copiesCopier(placement: Placement, windowBytes: number): RangeCo
     const all = placement(range.offset, range.length);
     const pieces = piecesAtWork(control, range, all, window);
     const trouble: Trouble = { failed: new Map(), rewrites: [] };
-    if (!(yield* readSources(control, pieces, trouble))) return "unreadable";
+    if (!(yield* readSources(control, range, pieces, trouble))) return "unreadable";
     return comparesCopies(range)
       ? yield* compare(control, range, pieces, trouble, buffers)
       : yield* copy(control, range, pieces, trouble);
@@ -95,6 +95,7 @@ function piecesAtWork(
 /** Fills the pieces, each from its first source, by blocks if need be. False: one is nowhere. */
 function* readSources(
   control: SyncControl,
+  { ahead }: SyncRange,
   pieces: readonly Piece[],
   trouble: Trouble,
 ): SyncSteps<boolean> {
@@ -105,7 +106,7 @@ function* readSources(
     firsts.push({ ...first, buffer: piece.data, piece });
   }
   const reads = merge("read", firsts);
-  const replies = yield* transfer(control, reads);
+  const replies = yield* transfer(control, reads, ahead);
   for (const [index, failure] of replies.entries()) {
     if (failure === null) continue;
     const { slot, parts } = reads[index]!;
@@ -161,10 +162,10 @@ function* copy(
       }
     }
   }
-  const written = yield* writeAll(control, writes);
-  if (written === "no-space") return written;
-  const rewritten = yield* writeAll(control, rewrites);
-  if (rewritten === "no-space") return rewritten;
+  const written = yield* writeAll(control, range, writes);
+  if (written !== "written") return written;
+  const rewritten = yield* writeAll(control, range, rewrites);
+  if (rewritten !== "written") return rewritten;
   return hasTargets(control, range.everywhere) ? "copied" : "no-targets";
 }
 
@@ -183,7 +184,7 @@ function* compare(
   }
   const { rewrites } = trouble;
   for (const others of otherCopies(pieces, buffers)) {
-    yield* readOthers(control, others, trouble);
+    yield* readOthers(control, range, others, trouble);
     for (const other of others) {
       const differing = [...unitsThatDiffer(other)];
       for (const { buffer } of differing) control.countMismatch(buffer.length);
@@ -191,8 +192,8 @@ function* compare(
     }
   }
   yield* report(control, trouble.failed);
-  const written = yield* writeAll(control, rewrites);
-  return written === "no-space" ? written : "copied";
+  const written = yield* writeAll(control, range, rewrites);
+  return written === "written" ? "copied" : written;
 }
 
 /** The copies other than the first of each piece, as many at a time as the buffers hold. */
@@ -223,11 +224,12 @@ function* otherCopies(
 /** Fills the copies; a block that cannot be read counts as equal, and is to be written anew. */
 function* readOthers(
   control: SyncControl,
+  { ahead }: SyncRange,
   others: readonly OtherCopy[],
   { failed, rewrites }: Trouble,
 ): SyncSteps<void> {
   const reads: Merged<OtherCopy>[] = merge("read", others);
-  const replies = yield* transfer(control, reads);
+  const replies = yield* transfer(control, reads, ahead);
   for (const [index, failure] of replies.entries()) {
     if (failure === null) continue;
     const { slot, parts } = reads[index]!;

@@ -35,7 +35,8 @@ export function parityCopier(
     const end = range.offset + range.length;
     for (let offset = range.offset; offset < end; offset += pieceBytes) {
       const length = Math.min(pieceBytes, end - offset);
-      const piece = new Piece(geometry, kernels, buffers, { ...range, offset, length });
+      const ahead = range.ahead || offset + length < end;
+      const piece = new Piece(geometry, kernels, buffers, { ...range, offset, length, ahead });
       const result = yield* piece.copy(control);
       if (result !== "copied") return result;
     }
@@ -144,7 +145,7 @@ class Piece {
     if (typeof strips === "string") return strips;
     strips = strips.filter(({ map, plan }) => hasWork(control, map, plan));
     const reads = merge("read", this.reads(strips, inSync));
-    const replies = yield* transfer(control, reads);
+    const replies = yield* transfer(control, reads, this.range.ahead);
     for (const [index, failure] of replies.entries()) {
       if (failure !== null) this.failed.set(reads[index]!.slot, failure);
     }
@@ -158,7 +159,7 @@ class Piece {
       yield* report(control, this.failed);
     }
     for (const strip of strips) this.solve(control, strip);
-    const written = yield* writeAll(control, this.writes);
+    const written = yield* writeAll(control, this.range, this.writes);
     return written === "written" ? "copied" : written;
   }
 

@@ -1,5 +1,6 @@
+import { totalLength } from "../member/vectors.ts";
 import { type SyncControl, SyncRole } from "../sync/control.ts";
-import type { MemberIo, SyncFailure, SyncSteps } from "../sync/engine.ts";
+import type { MemberIo, SyncFailure, SyncRange, SyncSteps } from "../sync/engine.ts";
 
 /** A buffer and the place on a member that it is for. Offsets are bytes of the data area. */
 export interface Placed {
@@ -41,17 +42,20 @@ function join(one: Uint8Array, other: Uint8Array): Uint8Array | null {
   return new Uint8Array(one.buffer, one.byteOffset, one.length + other.length);
 }
 
-/** Does them all and counts what was done; the failures, in their order. */
+/**
+ * Does them all and counts what was done; the failures, in their order. `ahead`: what lies behind
+ * them is read next.
+ */
 export function* transfer(
   control: SyncControl,
   all: readonly MemberIo[],
+  ahead = false,
 ): SyncSteps<readonly (SyncFailure | null)[]> {
   if (all.length === 0) return [];
-  const replies = yield { op: "io", all };
+  const replies = yield { op: "io", all, ahead };
   for (const [index, { kind, buffers }] of all.entries()) {
     if (replies[index] !== null) continue;
-    let bytes = 0;
-    for (const buffer of buffers) bytes += buffer.length;
+    const bytes = totalLength(buffers);
     if (kind === "read") control.countRead(bytes);
     else control.countWritten(bytes);
   }
@@ -68,11 +72,16 @@ export function* readOne(
   return failure;
 }
 
-/** Writes to the slots that still take part. Members that fail are reported. */
+/**
+ * Writes to the slots that still take part. Members that fail are reported; one that takes part all
+ * the same must hold what it was to hold for the range to count as done, if anything depends on it:
+ * on a check nothing does, nor on a block that could not be read, where parity is good.
+ */
 export function* writeAll(
   control: SyncControl,
+  { action, everywhere }: SyncRange,
   parts: readonly Placed[],
-): SyncSteps<"written" | "no-space"> {
+): SyncSteps<"written" | "no-space" | "unwritable"> {
   const present = parts.filter(({ slot }) => control.role(slot) !== SyncRole.None);
   const all = merge("write", present);
   const replies = yield* transfer(control, all);
@@ -81,7 +90,12 @@ export function* writeAll(
     if (failure !== null) failed.set(all[index]!.slot, failure);
   }
   yield* report(control, failed);
-  return replies.some((failure) => failure?.noSpace === true) ? "no-space" : "written";
+  if (replies.some((failure) => failure?.noSpace === true)) return "no-space";
+  const lacks = [...failed.keys()].some((slot) => {
+    const role = control.role(slot);
+    return role === SyncRole.Target || (role === SyncRole.InSync && everywhere);
+  });
+  return lacks && action !== "check" ? "unwritable" : "written";
 }
 
 /** Tells the array of members that failed, by slot, once each. */

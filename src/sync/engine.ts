@@ -15,8 +15,8 @@ export interface MemberIo {
 export type SyncCommand =
   /** Returns when no writer is in [first, end). */
   | { readonly op: "drain"; readonly first: number; readonly end: number }
-  /** All of them, in any order; a reply for each. */
-  | { readonly op: "io"; readonly all: readonly MemberIo[] }
+  /** All of them, in any order; a reply for each. `ahead`: as much behind them is read next. */
+  | { readonly op: "io"; readonly all: readonly MemberIo[]; readonly ahead: boolean }
   /** A member failed: policy decides what becomes of it; roles are up to date afterwards. */
   | { readonly op: "report"; readonly slot: number; readonly failure: SyncFailure }
   | { readonly op: "pause"; readonly ms: number };
@@ -31,10 +31,12 @@ export interface SyncFailure {
 }
 
 /**
- * How a copy of a range ended. `no-targets`: nobody is left to copy to. `unknown`: what is here
+ * How a copy of a range ended. `no-targets`: nobody is left to copy to. `unwritable`: a member that
+ * the array cannot lose does not hold what it should. `unknown`: what is here
  * cannot tell what the range should hold, or there is nothing to compare; nothing was done.
  */
-export type CopyResult = "copied" | "no-space" | "unreadable" | "no-targets" | "unknown";
+export type CopyResult =
+  "copied" | "no-space" | "unreadable" | "unwritable" | "no-targets" | "unknown";
 
 /** A part of a sync run: asks for I/O, gets replies, and ends with a result. */
 export type SyncSteps<Result> = Generator<SyncCommand, Result, SyncReply>;
@@ -48,6 +50,8 @@ export interface SyncRange {
   /** Members in sync may differ here, and parity is not to be trusted. */
   readonly everywhere: boolean;
   readonly action: SyncKind;
+  /** What lies right behind is next: a hint. */
+  readonly ahead: boolean;
 }
 
 /**
@@ -85,8 +89,8 @@ export interface SyncOutcome {
   readonly failure: string | null;
 }
 
-/** Tracked bytes: one window holds up writers for no more than this, unless a region is larger. */
-export const WINDOW_BYTES_MAX = 512 * 1024;
+/** Tracked bytes: what is copied at a time is never more. */
+export const WINDOW_BYTES_MAX = 2 * 1024 * 1024;
 const SPACE_RETRY_MS = 1000;
 
 /**
@@ -97,6 +101,7 @@ const SPACE_RETRY_MS = 1000;
 export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
   const { regions, control } = run;
   const pace = new Pace(run.now, control);
+  const windows = new WindowSize(run.now, control);
   let failure: string | null = null;
   let first = control.cursor;
   let singlyBelow = 0;
@@ -107,8 +112,8 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
       control.cursor = ++first;
       continue;
     }
-    const end = first < singlyBelow ? first + 1 : batchEnd(run, first);
-    const result = yield* syncWindow(run, first, end);
+    const end = first < singlyBelow ? first + 1 : batchEnd(run, first, windows.bytes);
+    const result = yield* syncWindow(run, first, end, windows);
     control.waitsForSpace = result === "no-space";
     if (result === "no-targets") {
       const why = "no member is left to sync to";
@@ -118,11 +123,11 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
       yield { op: "pause", ms: SPACE_RETRY_MS };
       continue;
     }
-    if ((result === "unreadable" || result === "unknown") && end - first > 1) {
+    if (result !== "copied" && end - first > 1) {
       singlyBelow = end; // once more, to find out which of them it is
       continue;
     }
-    if (result === "unreadable" || (result === "unknown" && run.action === "recovery")) {
+    if (result !== "copied" && (result !== "unknown" || run.action === "recovery")) {
       failure = failureAt(result, first * regions.regionBytes);
       // What is rebuilt is whole or not in sync: a recovery ends at what it cannot copy.
       if (run.action === "recovery") return { result: "failed", failure };
@@ -138,8 +143,9 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
   return { result: failure === null ? "done" : "failed", failure };
 }
 
-function failureAt(result: "unreadable" | "unknown", offset: number): string {
+function failureAt(result: "unreadable" | "unwritable" | "unknown", offset: number): string {
   if (result === "unreadable") return `no member can read the data at ${offset}`;
+  if (result === "unwritable") return `a member that is needed could not be written at ${offset}`;
   const remedy = "nbd-raid repair takes what parity says";
   return `what the missing member held at ${offset} cannot be known: ${remedy}`;
 }
@@ -161,9 +167,9 @@ function isNeeded(run: SyncRun, region: number): boolean {
 }
 
 /** Windows are of one kind: what is suspect is treated otherwise than what is not. */
-function batchEnd(run: SyncRun, first: number): number {
+function batchEnd(run: SyncRun, first: number, windowBytes: number): number {
   const { regions } = run;
-  const most = Math.max(1, Math.floor(WINDOW_BYTES_MAX / regions.regionBytes));
+  const most = Math.max(1, Math.floor(windowBytes / regions.regionBytes));
   const last = Math.min(first + most, regions.count);
   const isSuspect = regions.isSuspect(first);
   let end = first + 1;
@@ -171,7 +177,12 @@ function batchEnd(run: SyncRun, first: number): number {
   return end;
 }
 
-function* syncWindow(run: SyncRun, first: number, end: number): SyncSteps<CopyResult> {
+function* syncWindow(
+  run: SyncRun,
+  first: number,
+  end: number,
+  windows: WindowSize,
+): SyncSteps<CopyResult> {
   const { regions, action } = run;
   const conditions: Conditions = {
     absent: false,
@@ -187,12 +198,14 @@ function* syncWindow(run: SyncRun, first: number, end: number): SyncSteps<CopyRe
   apply(Action.Startsync);
   const needed = action === "resync" && !run.requested;
   const everywhere = needed || regions.anySuspectIn(first, end - 1);
+  windows.open();
   const result = yield* copyRegions(run, first, end, everywhere);
   apply(result === "copied" ? Action.Endsync : Action.Abortsync);
   if (result === "copied" && action !== "check") {
     for (let region = first; region < end; region++) regions.setSuspect(region, false);
   }
   regions.closeWindow();
+  windows.close((end - first) * regions.regionBytes);
   return result;
 }
 
@@ -205,16 +218,56 @@ function* copyRegions(
 ): SyncSteps<CopyResult> {
   const { regions, control, action } = run;
   const stop = Math.min(end * regions.regionBytes, regions.trackedBytes);
+  const goesOn = end < regions.count && isNeeded(run, end);
   let result: CopyResult = "unknown";
   for (let offset = first * regions.regionBytes; offset < stop;) {
     const length = Math.min(WINDOW_BYTES_MAX, stop - offset);
-    const one = yield* run.copy(control, { offset, length, everywhere, action });
+    const ahead = goesOn || offset + length < stop;
+    const one = yield* run.copy(control, { offset, length, everywhere, action, ahead });
     if (one !== "copied" && (one !== "unknown" || everywhere)) return one;
     if (one === "copied") result = one;
     offset += length;
   }
   return result;
 }
+/** Milliseconds that writers may have to wait for a window: those that take longer get shorter. */
+const WINDOW_MS = { short: 5, long: 20 };
+const WINDOW_BYTES_FIRST = 512 * 1024;
+const WINDOW_BYTES_MIN = 128 * 1024;
+/** With a limit, windows are no longer than it takes to pay for them: naps are then short too. */
+const WINDOW_SECONDS_PAID = 0.25;
+
+/** How much goes into a window: as much as members do in a time in which nobody misses a write. */
+class WindowSize {
+  private readonly now: () => number;
+  private readonly control: SyncControl;
+  private size = WINDOW_BYTES_FIRST;
+  private opened = 0;
+
+  constructor(now: () => number, control: SyncControl) {
+    this.now = now;
+    this.control = control;
+  }
+
+  /** Tracked bytes. */
+  get bytes(): number {
+    const { limit } = this.control;
+    return limit === 0 ? this.size : Math.min(this.size, limit * WINDOW_SECONDS_PAID);
+  }
+
+  open(): void {
+    this.opened = this.now();
+  }
+
+  close(bytes: number): void {
+    const took = this.now() - this.opened;
+    if (took > WINDOW_MS.long) this.size = Math.max(WINDOW_BYTES_MIN, this.size / 2);
+    // A window that was cut short for another reason says nothing about longer ones.
+    const isFull = 2 * bytes > this.size;
+    if (took < WINDOW_MS.short && isFull) this.size = Math.min(WINDOW_BYTES_MAX, this.size * 2);
+  }
+}
+
 /** Keeps a run below the control's limit, in naps short enough to follow a change of it. */
 class Pace {
   private readonly now: () => number;

@@ -1,8 +1,9 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { Regions } from "../bitmap/regions.ts";
 import { assert } from "../errors.ts";
-import { readvFully, writevFully } from "../member/blocking.ts";
+import { prefetchNow, readvFully, writevFully } from "../member/blocking.ts";
 import { MemberError } from "../member/member.ts";
+import { totalLength } from "../member/vectors.ts";
 import { copierOf } from "../raid/copiers.ts";
 import { SyncControl } from "./control.ts";
 import {
@@ -32,6 +33,7 @@ function perform(command: SyncCommand): SyncReply {
       regions.drainBlocking(command.first, command.end);
       return [];
     case "io":
+      if (command.ahead) command.all.forEach(readAhead);
       return command.all.map(transfer);
     case "report": {
       const before = control.answers;
@@ -43,6 +45,14 @@ function perform(command: SyncCommand): SyncReply {
       control.sleepBlocking(command.ms);
       return [];
   }
+}
+
+/** While one member is read the others have time to fetch what is needed next. */
+function readAhead({ kind, slot, offset, buffers }: MemberIo): void {
+  if (kind !== "read") return;
+  const { descriptor, dataOffset } = memberOf(slot);
+  const length = totalLength(buffers);
+  prefetchNow(descriptor, dataOffset + offset + length, length);
 }
 
 function transfer({ kind, slot, offset, buffers }: MemberIo): SyncFailure | null {

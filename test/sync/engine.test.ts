@@ -182,7 +182,7 @@ describe("a run that was stopped", () => {
       return null;
     };
     expect(bench.run(RECOVERY).result).toBe("stopped");
-    expect(bench.control.cursor).toBe(16);
+    expect(bench.control.cursor).toBe(24);
     bench.fault = () => null;
     bench.control.resume();
     bench.setRoles({ 1: SyncRole.Target });
@@ -194,14 +194,42 @@ describe("a run that was stopped", () => {
 });
 
 describe("windows", () => {
-  test("hold up writers for no more than 512 KiB at a time", () => {
-    const bench = rebuilding(Clean, 32);
+  /** How many regions each had. */
+  function windowsOf(bench: SyncBench): number[] {
     const windows: number[] = [];
     bench.before = (command) => {
       if (command.op === "drain") windows.push(command.end - command.first);
     };
     bench.run(RECOVERY);
-    expect(windows).toEqual([8, 8, 8, 8]);
+    return windows;
+  }
+
+  test("begin with 512 KiB, and double up to 2 MiB while members are quick", () => {
+    expect(windowsOf(rebuilding(Clean, 96))).toEqual([8, 16, 32, 32, 8]);
+  });
+
+  test("get shorter while writers would have to wait for long", () => {
+    const bench = rebuilding(Clean, 20);
+    bench.fault = ({ kind }) => {
+      if (kind === "write") bench.time += 21;
+      return null;
+    };
+    expect(windowsOf(bench)).toEqual([8, 4, 2, 2, 2, 2]);
+  });
+
+  test("stay as they are in between", () => {
+    const bench = rebuilding(Clean, 20);
+    bench.fault = ({ kind }) => {
+      if (kind === "write") bench.time += 10;
+      return null;
+    };
+    expect(windowsOf(bench)).toEqual([8, 8, 4]);
+  });
+
+  test("are no longer than a limit pays for in a quarter of a second", () => {
+    const bench = rebuilding(Clean, 12);
+    bench.control.limit = 1024 * 1024;
+    expect(windowsOf(bench)).toEqual([4, 4, 4]);
   });
 
   test("end where nothing needs a sync", () => {
@@ -228,10 +256,10 @@ describe("stop", () => {
       return null;
     };
     expect(bench.run(RESYNC).result).toBe("stopped");
-    expect(bench.control.cursor).toBe(16);
+    expect(bench.control.cursor).toBe(24);
     expect(bench.states()).toEqual([
-      ...new Array<State>(16).fill(Dirty),
-      ...new Array<State>(16).fill(NeedSync),
+      ...new Array<State>(24).fill(Dirty),
+      ...new Array<State>(8).fill(NeedSync),
     ]);
   });
 
