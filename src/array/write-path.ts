@@ -235,8 +235,6 @@ export class WritePath {
     const { bitmap, level } = this.parts;
     const { regionBytes, trackedBytes } = bitmap.regions;
     const end = Math.min((region + 1) * regionBytes, trackedBytes);
-    // Until it is made it is not trusted: a stop in between must not leave it as clean.
-    bitmap.regions.setSuspect(region, true);
     const failures = await level.buildParity?.(region * regionBytes, end);
     this.judge(failures ?? [], region, region);
     bitmap.regions.setSuspect(region, false);

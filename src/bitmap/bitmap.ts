@@ -93,8 +93,9 @@ export class WriteBitmap {
     const before = this.regions.apply(region, Action.Startwrite, conditions);
     if (nextState(before, Action.Startwrite, conditions) === before) return;
     const lazy = conditions.lazyParity && before === State.Unwritten;
+    // Until its parity is made, behind this write or before it, nobody may trust it.
+    if (lazy) this.regions.setSuspect(region, true);
     if (lazy && conditions.degraded) this.unbuilt.add(region);
-    else if (lazy) this.regions.setSuspect(region, true);
     const block = Math.floor(region / REGIONS_PER_BLOCK);
     this.marks?.mark(block);
     // Not while a member is absent or rebuilding: its recovery would copy whatever is infected.
