@@ -12,6 +12,8 @@ export interface ServerOptions {
   /** Where the folder of images and sockets is made; the system's temporary one by default. */
   readonly baseDir?: string;
   readonly members?: number;
+  /** A mirror by default. */
+  readonly level?: string;
   /** Usable bytes, as the CLI takes them. */
   readonly size?: string;
   /** A Unix socket in the server's folder by default. */
@@ -21,7 +23,7 @@ export interface ServerOptions {
 }
 
 /**
- * A mirror named `data` in a folder of its own, and the real program that serves it on a Unix
+ * An array named `data` in a folder of its own, and the real program that serves it on a Unix
  * socket, with its own control socket. `dispose` ends and removes all of it, whatever happened.
  */
 export class Server {
@@ -47,7 +49,8 @@ export class Server {
       options,
     );
     const size = ["--size", options.size ?? "64M"];
-    const create = ["create", "data", "--level", "1", ...size, ...(options.createArgs ?? [])];
+    const level = ["--level", options.level ?? "1"];
+    const create = ["create", "data", ...level, ...size, ...(options.createArgs ?? [])];
     const { code, stderr } = await server.cli(...create, ...server.images);
     if (code === 0) return server;
     await server.dispose();

@@ -55,7 +55,7 @@ export function contradiction(
 
 /** Numbers of the stripes (levels 4, 5, 6) or chunks (1, 10: of copies) that contradict themselves. */
 export function check(shape: OracleShape, images: Images): number[] {
-  const unit = shape.level === 1 ? 4096 : shape.chunkBytes;
+  const unit = shape.chunkBytes === 0 ? 4096 : shape.chunkBytes;
   const end = trackedBytes(shape);
   const bad: number[] = [];
   for (let start = 0; start < end; start += unit) {
@@ -138,6 +138,7 @@ function withLostFilled(shape: OracleShape, images: Images): Buffer[] {
 
 /** One stripe with nothing lost any more. Throws if too much is. */
 function solveStripe(row: Row, parts: readonly (Uint8Array | null)[]): Uint8Array[] {
+  if (!parts.includes(null)) return parts as Uint8Array[];
   const whole = [...parts];
   const lost = [...row.data.keys()].filter((i) => parts[row.data[i]!] === null);
   const length = parts.find((part) => part !== null)!.length;
