@@ -1,3 +1,4 @@
+import { NbdRaidError } from "../errors.ts";
 import { MemberError } from "../member/member.ts";
 import { createKernels } from "../parity/create.ts";
 import type { ParityGeometry } from "./geometry/geometry.ts";
@@ -245,7 +246,12 @@ export class Parity<L extends Leg> implements Level<L> {
       this.refuseSuspect(stripe, start, into.length);
       const { data } = this.geometry.stripe(stripe);
       const wanted = data.map((other) => (other === slot ? into : null));
-      await this.decode(stripe, start, into.length, wanted, new Set([slot]));
+      try {
+        await this.decode(stripe, start, into.length, wanted, new Set([slot]));
+      } catch (lost) {
+        // The others cannot stand in for it either: what its own member said is why.
+        throw error !== null && lost instanceof NbdRaidError ? error : lost;
+      }
     };
     if (held) await work();
     else await this.exclusively(stripe, work);
@@ -382,7 +388,7 @@ export class Parity<L extends Leg> implements Level<L> {
     try {
       await this.decode(stripe, start, length, wanted, new Set([leg.slot]));
     } catch (error) {
-      if (error instanceof MemberError) return [];
+      if (error instanceof MemberError || error instanceof NbdRaidError) return [];
       throw error;
     }
     try {

@@ -3,6 +3,7 @@ import type { Kernels } from "../parity/kernels.ts";
 import type { ParityGeometry } from "./geometry/geometry.ts";
 import type { Leg, LegFailure, Legs } from "./level.ts";
 import type { Scratch } from "./scratch.ts";
+import { unknownData } from "./unknown-data.ts";
 
 /** What reads of whole stripes work with. */
 export interface DecodeParts<L extends Leg> {
@@ -17,7 +18,8 @@ export interface DecodeParts<L extends Leg> {
  * `length` long: from the slots that can be read, and from parity for those that cannot. Slots of
  * `without` are not asked. Parity is to be trusted here, and nobody may write the stripe meanwhile.
  *
- * Resolves to the legs that failed on the way; rejects with the last failure if too few are left.
+ * Resolves to the legs that failed on the way; rejects if too few are left, with the last failure or,
+ * where there was none, with unknown-data.
  */
 export async function decodeStripe<L extends Leg>(
   parts: DecodeParts<L>,
@@ -69,7 +71,7 @@ export async function decodeStripe<L extends Leg>(
     const oldQ = missing.length > 1 || oldP === null ? await parityOf(q) : null;
     const parities = (oldP === null ? 0 : 1) + (oldQ === null ? 0 : 1);
     if (parities < missing.length) {
-      throw failures.at(-1)?.error ?? new Error("an array that runs can know all of its data");
+      throw failures.at(-1)?.error ?? unknownData(stripe * geometry.chunkBytes + start);
     }
     kernels.recover(blocks, missing, oldP, oldQ, exponents);
     return failures;
