@@ -198,6 +198,17 @@ export function memberConformance(name: string, make: (sizeBytes: number) => Pro
       expect(await member.nextData(0, SIZE)).toBeNull();
     });
 
+    it("finds the end of data, where a hole begins or the range ends", async () => {
+      expect(await member.nextHole(4096, SIZE)).toBe(4096);
+      await member.write(pattern(8192, 5), 1024 * 1024);
+      await member.sync();
+      const end = await member.nextHole(1024 * 1024 + 100, SIZE);
+      expect(end).toBeGreaterThanOrEqual(1024 * 1024 + 8192);
+      expect(await member.nextHole(1024 * 1024, 1024 * 1024 + 4096)).toBe(1024 * 1024 + 4096);
+      await member.punch(1024 * 1024, 8192);
+      expect(await member.nextHole(1024 * 1024, SIZE)).toBe(1024 * 1024);
+    });
+
     it("prefetches without a word", async () => {
       await member.prefetch(0, SIZE);
       await member.prefetch(SIZE - 10, SIZE);

@@ -152,6 +152,16 @@ describe("a member file", () => {
     expect(await member.nextData(301 * 1024 * 1024, member.sizeBytes)).toBeNull();
   });
 
+  it("knows holes and data apart, and that it makes holes without growing", async () => {
+    truncateSync(path, 0);
+    truncateSync(path, 64 * 1024 * 1024 + 512);
+    const member = await open();
+    expect(member.punchesFast).toBe(true);
+    expect(statSync(path).size).toBe(64 * 1024 * 1024 + 512);
+    await member.write(pattern(1024 * 1024, 2), 32 * 1024 * 1024);
+    expect(await member.nextHole(32 * 1024 * 1024, member.sizeBytes)).toBe(33 * 1024 * 1024);
+  });
+
   it("has a descriptor that blocking threads may use", async () => {
     const member = await open();
     writeFully(member.descriptor, path, pattern(10_000, 7), 123);
