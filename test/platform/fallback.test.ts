@@ -25,7 +25,7 @@ const { createImageFile } = await import("../../src/member/create-file.ts");
 const { cachedRead, cachedReadv, UNSUPPORTED } = await import("../../src/platform/cached-read.ts");
 const { isUnsupported, punchHole } = await import("../../src/platform/fallocate.ts");
 const { lockImage } = await import("../../src/platform/lock.ts");
-const { seekData } = await import("../../src/platform/seek.ts");
+const { seekData, seekHole } = await import("../../src/platform/seek.ts");
 const { setSendBuffer } = await import("../../src/platform/socket.ts");
 const { temporaryFolder } = await import("../member/temporary.ts");
 
@@ -42,6 +42,7 @@ describe("without native calls", () => {
     expect(cachedRead(0, new Uint8Array(1), 0)).toBe(UNSUPPORTED);
     expect(cachedReadv(0, [new Uint8Array(1)], 0)).toBe(UNSUPPORTED);
     expect(await seekData(0, 12_345)).toBe(12_345);
+    expect(await seekHole(0, 12_345)).toBeNull();
     const error: unknown = await punchHole(0, 0, 1).catch((thrown: unknown) => thrown);
     expect(isUnsupported(error)).toBe(true);
     expect(() => setSendBuffer(0, 1)).not.toThrow();
@@ -50,6 +51,7 @@ describe("without native calls", () => {
   it("a member punches by writing zeroes, and is locked by a file beside it", async () => {
     const member = await FileMember.open(path, { readOnly: false });
     expect(existsSync(`${path}.lock`)).toBe(true);
+    expect(member.punchesFast).toBe(false);
     await expect(FileMember.open(path, { readOnly: false })).rejects.toMatchObject({
       code: "member-in-use",
     });
