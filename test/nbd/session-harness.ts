@@ -19,11 +19,7 @@ export class SessionHarness {
   readonly #unconfirmed: (() => void)[] = [];
   #landing: Uint8Array;
 
-  constructor(
-    exports: readonly Export[],
-    limits: Partial<Limits> = {},
-    tlsMode: TlsMode = "off",
-  ) {
+  constructor(exports: readonly Export[], limits: Partial<Limits> = {}, tlsMode: TlsMode = "off") {
     this.session = new Session(
       {
         send: (chunks, sent) => {
