@@ -5,6 +5,7 @@ import { expectInSyncEqual } from "../sim/checks.ts";
 import { blankDisk, contents, put, type Shape } from "../sim/disks.ts";
 import type { Machine } from "../sim/machine.ts";
 import { KiB, MiB, startMachine, write } from "../sim/rule-machine.ts";
+import { failOnce } from "./failing-members.ts";
 
 /** What users ask of syncs on a running array: check, repair, resync, idle, frozen. */
 const VERBS: readonly SyncVerb[] = ["check", "repair", "resync", "idle", "frozen"];
@@ -124,6 +125,24 @@ describe("a check", () => {
     expect(mismatchCount).toBe(0);
     // Two members at first, three then, and nothing twice.
     expect(lastSync!.readBytes).toBeLessThan(3 * 4 * MiB);
+  });
+
+  test("is interrupted by a resync, where a write has found no space", async () => {
+    const machine = await filled({ sizeBytes: 4 * MiB });
+    const { world, array } = machine;
+    array.set(SLOW);
+    await ask(machine, "check");
+    await untilStatus(machine, runs("check"));
+    failOnce(machine, "/disk1", "write", () => true, "ENOSPC");
+    await expect(write(machine, 3 * MiB, 4096)).rejects.toMatchObject({ code: "no-space" });
+    const asked = array.status().sync!.doneBytes;
+    expect(asked, "the check is far from there").toBeLessThan(3 * MiB);
+    await untilStatus(machine, ({ sync }) => sync?.action === "resync");
+    array.set(FAST);
+    await untilStatus(machine, ({ lastSync }) => lastSync !== null);
+    expect(array.status().lastSync).toMatchObject({ action: "resync", result: "done" });
+    await world.until(array.wait());
+    expect(array.status()).toMatchObject({ mismatchCount: 0, lastSync: { action: "check" } });
   });
 
   test("goes on without a member that fails", async () => {
