@@ -72,7 +72,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
   private readonly writes: WritePath;
   private readonly stored: Extents;
   private started = false;
-  /** A write did not reach a member that is rebuilt, for want of space. */
+  /** A member that is rebuilt lacks something where the rebuild has been already. */
   private targetMissed = false;
 
   constructor(parts: ArrayParts) {
@@ -106,7 +106,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       store: description.bitmap === "none" ? null : store,
       conditions: () => this.conditions(),
       dirtied: () => this.daemon.poke(),
-      parityWanted: () => this.syncs.renew(),
+      parityWanted: () => this.parityWanted(),
     });
     this.daemon = new Daemon(
       this.bitmap,
@@ -121,7 +121,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
     );
     this.level = levelOf<Device>(description.geometry, devices, {
       clock,
-      isSuspect: (start, end) => this.isSuspect(start, end),
+      isSuspect: (start, end) => regions.anySuspectIn(regions.at(start), regions.at(end - 1)),
+      isDoubtful: (start, end) => regions.anyDoubtIn(regions.at(start), regions.at(end - 1)),
       exclusively: (offset, length, work) => this.writes.exclusively(offset, length, work),
       readFailed: (device, message) => this.failures.readFailed(device, message),
       writeFailed: (failures, changed) => this.writes.partFailed(failures, changed),
@@ -286,10 +287,10 @@ export class RaidArray implements BlockDevice, ArrayControl {
     };
   }
 
-  /** Offsets of tracked bytes. */
-  private isSuspect(start: number, end: number): boolean {
-    const { regions } = this;
-    return regions.anySuspectIn(regions.at(start), regions.at(end - 1));
+  /** A rebuild may have passed the region, for nothing was written there: it has to return. */
+  private parityWanted(): void {
+    if (this.devices.rebuilding().length > 0) this.targetMissed = true;
+    else if (this.devices.degraded === 0) this.syncs.renew();
   }
 
   private async syncForDaemon(): Promise<boolean> {

@@ -1,6 +1,6 @@
 import type { Logger } from "pino";
 import { loadRegions, type LoadRule } from "../bitmap/load.ts";
-import { Regions } from "../bitmap/regions.ts";
+import { Doubt, Regions } from "../bitmap/regions.ts";
 import { State } from "../bitmap/transitions.ts";
 import type { Clock } from "../clock.ts";
 import { NbdRaidError } from "../errors.ts";
@@ -66,8 +66,8 @@ export async function loadArray(
   if (found === null) {
     loadWithoutBitmap(regions, plan, description.geometry);
   } else {
-    const suspect = isSuspect(plan, found, description.geometry, devices, knownZero);
-    await loadWithBitmap(regions, found, suspect);
+    const doubt = doubtOf(plan, found, description.geometry, knownZero);
+    await loadWithBitmap(regions, found, doubt);
   }
   const superblocks = found?.copies.map(({ superblock }) => superblock) ?? [];
   const { freshest } = plan;
@@ -92,20 +92,19 @@ function isKnownZero({ freshest }: AssemblyPlan<OpenMember>, found: FoundBitmap 
 }
 
 /**
- * Whether members in sync may differ where a sync is needed. After an unclean stop they may. After
- * a clean one NeedSync says what an absent member lacks; but with a bitmap that missed writes, and
- * where parity is built behind the first write, it may also say that this was not done yet.
+ * How far members in sync fit together where a sync is needed. After an unclean stop they may not.
+ * After a clean one NeedSync says what an absent member lacks; but with a bitmap that missed
+ * writes, or where parity is made behind the first write, it may also say that this was not done.
  */
-function isSuspect(
+function doubtOf(
   { freshest }: AssemblyPlan<OpenMember>,
   found: FoundBitmap,
   geometry: AnyGeometry,
-  devices: Devices,
   knownZero: boolean,
-): boolean {
-  if (freshest.resyncOffsetSectors !== "clean") return true;
-  if (geometry.kind !== "parity") return found.rule === "stale";
-  return devices.degraded === 0 && !knownZero;
+): Doubt {
+  if (freshest.resyncOffsetSectors !== "clean") return Doubt.Suspect;
+  if (geometry.kind === "parity") return knownZero ? Doubt.None : Doubt.Unbuilt;
+  return found.rule === "stale" ? Doubt.Suspect : Doubt.None;
 }
 
 function placeDevices(plan: AssemblyPlan<OpenMember>): Devices {
@@ -186,11 +185,7 @@ function describe(
   };
 }
 
-async function loadWithBitmap(
-  regions: Regions,
-  found: FoundBitmap,
-  suspect: boolean,
-): Promise<void> {
+async function loadWithBitmap(regions: Regions, found: FoundBitmap, doubt: Doubt): Promise<void> {
   const copies =
     found.rule === "reload"
       ? await Promise.all(
@@ -200,7 +195,7 @@ async function loadWithBitmap(
         )
       : [];
   const conditions = { absent: false, degraded: false, lazyParity: false };
-  loadRegions(regions, copies, found.rule, conditions, suspect);
+  loadRegions(regions, copies, found.rule, conditions, doubt);
 }
 
 /** Without a bitmap the superblock alone knows: from its resync offset on everything may differ. */

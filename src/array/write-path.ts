@@ -42,8 +42,6 @@ export class WritePath {
   private readonly locks = new RangeLocks();
   /** A change that was begun inline and goes on, for the `write` that follows at once. */
   private begun: { readonly from: Uint8Array; readonly done: Promise<void> } | null = null;
-  /** By region: its parity is being made. */
-  private readonly builds = new Map<number, Promise<void>>();
   private readonly gate = new SyncGate(() => this.syncMembers());
   /** Changes answered so far, and how many of them a finished sync of the members covers. */
   private changes = 1;
@@ -74,7 +72,6 @@ export class WritePath {
       !this.stopping &&
       !this.parts.readOnly &&
       failures.clear &&
-      bitmap.unbuilt.size === 0 &&
       !this.locks.isBusy(offset, from.length) &&
       level.writesInline(offset, from.length) &&
       (!fua || level.syncsInline);
@@ -209,36 +206,11 @@ export class WritePath {
     const last = this.lastRegion(offset, length);
     await bitmap.begin(first, last);
     try {
-      if (bitmap.unbuilt.size > 0) await this.buildParity(first, last);
       this.judge(await operation(), first, last);
     } finally {
       this.changes++;
       bitmap.end(first, last);
     }
-  }
-
-  /** Writers of a region that was never written wait until its parity is made, by the first. */
-  private async buildParity(first: number, last: number): Promise<void> {
-    const { unbuilt } = this.parts.bitmap;
-    for (let region = first; region <= last; region++) {
-      if (!unbuilt.has(region)) continue;
-      let build = this.builds.get(region);
-      if (build === undefined) {
-        build = this.buildRegion(region).finally(() => this.builds.delete(region));
-        this.builds.set(region, build);
-      }
-      await build;
-    }
-  }
-
-  private async buildRegion(region: number): Promise<void> {
-    const { bitmap, level } = this.parts;
-    const { regionBytes, trackedBytes } = bitmap.regions;
-    const end = Math.min((region + 1) * regionBytes, trackedBytes);
-    const failures = await level.buildParity?.(region * regionBytes, end);
-    this.judge(failures ?? [], region, region);
-    bitmap.regions.setSuspect(region, false);
-    bitmap.unbuilt.delete(region);
   }
 
   /** What failed writes mean for members, regions and the client. */

@@ -1,6 +1,6 @@
 import { assert } from "../errors.ts";
 import { BlockMarks, type BitmapStore } from "./marks.ts";
-import { type Regions, REGIONS_PER_BLOCK } from "./regions.ts";
+import { Doubt, type Regions, REGIONS_PER_BLOCK } from "./regions.ts";
 import { Action, type Conditions, nextState, State } from "./transitions.ts";
 
 /** What the bitmap asks of the array around it. */
@@ -10,7 +10,7 @@ export interface BitmapHost {
   conditions(): Conditions;
   /** A region became Dirty: the daemon has something to do. */
   dirtied(): void;
-  /** First writes left parity to be built: a resync has something to do. */
+  /** First writes left parity to be built: a sync has something to do. */
   parityWanted(): void;
 }
 
@@ -27,11 +27,6 @@ export class WriteBitmap {
   private readonly marks: BlockMarks | null;
   /** Regions that a TRIM covered whole since they were last written; the daemon's to discard. */
   private readonly trimmed: Uint8Array;
-  /**
-   * Regions whose parity was never made, first written while a member is missing that a resync
-   * would need: parity is made before the data goes out (see WritePath).
-   */
-  readonly unbuilt = new Set<number>();
 
   constructor(regions: Regions, host: BitmapHost) {
     this.regions = regions;
@@ -92,23 +87,24 @@ export class WriteBitmap {
     const conditions = this.host.conditions();
     const before = this.regions.apply(region, Action.Startwrite, conditions);
     if (nextState(before, Action.Startwrite, conditions) === before) return;
-    const lazy = conditions.lazyParity && before === State.Unwritten;
-    // Until its parity is made, behind this write or before it, nobody may trust it.
-    if (lazy) this.regions.setSuspect(region, true);
-    if (lazy && conditions.degraded) this.unbuilt.add(region);
+    let lazy = conditions.lazyParity && before === State.Unwritten;
+    if (lazy) this.regions.setDoubt(region, Doubt.Unbuilt);
     const block = Math.floor(region / REGIONS_PER_BLOCK);
     this.marks?.mark(block);
     // Not while a member is absent or rebuilding: its recovery would copy whatever is infected.
-    if (this.marks !== null && !conditions.degraded) this.infect(block, region, conditions);
+    if (this.marks !== null && !conditions.degraded) {
+      const infected = this.infect(block, region, conditions);
+      lazy ||= infected && conditions.lazyParity;
+    }
     this.host.dirtied();
-    if (lazy && !conditions.degraded) this.host.parityWanted();
+    if (lazy) this.host.parityWanted();
   }
 
   /**
    * A second region of a block turns: the whole block does, so that a stream of writes pays for
-   * one block write and not for 512.
+   * one block write and not for 512. True if it did.
    */
-  private infect(block: number, turned: number, conditions: Conditions): void {
+  private infect(block: number, turned: number, conditions: Conditions): boolean {
     const first = block * REGIONS_PER_BLOCK;
     const end = Math.min(first + REGIONS_PER_BLOCK, this.regions.count);
     let hot = false;
@@ -116,17 +112,18 @@ export class WriteBitmap {
       const state = this.regions.state(region);
       hot = region !== turned && (state === State.Dirty || state === State.NeedSync);
     }
-    if (!hot) return;
+    if (!hot) return false;
     let infected = false;
     for (let region = first; region < end; region++) {
       const state = this.regions.state(region);
       if (state === State.Clean && conditions.lazyParity) continue;
       if (state > State.Clean) continue;
       this.regions.apply(region, Action.Startwrite, conditions);
-      if (conditions.lazyParity) this.regions.setSuspect(region, true);
+      if (conditions.lazyParity) this.regions.setDoubt(region, Doubt.Unbuilt);
       infected = true;
     }
     if (infected) this.infections++;
+    return infected;
   }
 
   // ---- trims

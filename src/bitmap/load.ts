@@ -1,4 +1,4 @@
-import { REGIONS_PER_BLOCK, type Regions } from "./regions.ts";
+import { type Doubt, REGIONS_PER_BLOCK, type Regions } from "./regions.ts";
 import { Action, type Conditions, State, stateFromDisk, worse } from "./transitions.ts";
 
 /** How the bytes of the members become states (durability: load rules). */
@@ -14,7 +14,7 @@ export type LoadRule =
 
 /**
  * Fills `regions` from the copies (region bytes of each fresh in-sync member) by `rule`; each
- * region takes the worst byte found. Whatever needs a sync becomes suspect if `suspect` is true.
+ * region takes the worst byte found. `doubt`: how far members fit together where a sync is needed.
  * Blocks that some member does not hold as they are now are left marked as changed.
  */
 export function loadRegions(
@@ -22,13 +22,13 @@ export function loadRegions(
   copies: readonly Uint8Array[],
   rule: LoadRule,
   conditions: Conditions,
-  suspect: boolean,
+  doubt: Doubt,
 ): void {
   for (let region = 0; region < regions.count; region++) {
     regions.force(region, initialState(copies, region, rule));
     if (rule === "reload") regions.apply(region, Action.Reload, conditions);
     if (rule === "stale") regions.apply(region, Action.Stale, conditions);
-    if (suspect && regions.state(region) === State.NeedSync) regions.setSuspect(region, true);
+    if (regions.state(region) === State.NeedSync) regions.setDoubt(region, doubt);
   }
   for (let block = 0; block < regions.blocks; block++) {
     if (copies.length > 0 && copies.every((copy) => holds(copy, regions, block))) {

@@ -6,6 +6,17 @@ export const REGIONS_PER_BLOCK = 512;
 /** States that share one suspend flag and one write stamp (md: a page of the bitmap). */
 export const REGIONS_PER_PAGE = 4096;
 
+/**
+ * How far members in sync are believed to fit together in a region.
+ *
+ * - Unbuilt: parity was never made here, but for what was written since. What it implies of a chunk
+ *   that is lost is right where something was written, and stays what it is elsewhere; but it must
+ *   not be modified on trust.
+ * - Suspect: a write may have been cut short here. Nothing is made of parity.
+ */
+export const Doubt = { None: 0, Unbuilt: 1, Suspect: 2 } as const;
+export type Doubt = (typeof Doubt)[keyof typeof Doubt];
+
 /** Int32 words before the arrays. */
 const Word = { WindowFirst: 0, WindowEnd: 1, Bell: 2, Waiters: 3, Count: 4 } as const;
 
@@ -47,7 +58,7 @@ export class Regions {
   private readonly stamps: Int32Array;
   private readonly suspended: Int32Array;
   private readonly states: Uint8Array;
-  private readonly suspects: Uint8Array;
+  private readonly doubts: Uint8Array;
   private readonly changedBlocks: Uint8Array;
   /** The sync runs on this thread (simulations): waiters are woken here, in a fixed order. */
   private readonly oneThread: boolean;
@@ -66,7 +77,7 @@ export class Regions {
     this.stamps = view.int32(this.pages);
     this.suspended = view.int32(this.pages);
     this.states = view.bytes(this.count);
-    this.suspects = view.bytes(this.count);
+    this.doubts = view.bytes(this.count);
     this.changedBlocks = view.bytes(this.blocks);
   }
 
@@ -129,12 +140,27 @@ export class Regions {
     Atomics.store(this.changedBlocks, Math.floor(region / REGIONS_PER_BLOCK), 1);
   }
 
+  doubt(region: number): Doubt {
+    return Atomics.load(this.doubts, region) as Doubt;
+  }
+
+  setDoubt(region: number, doubt: Doubt): void {
+    Atomics.store(this.doubts, region, doubt);
+  }
+
   isSuspect(region: number): boolean {
-    return Atomics.load(this.suspects, region) !== 0;
+    return this.doubt(region) === Doubt.Suspect;
   }
 
   setSuspect(region: number, suspect: boolean): void {
-    Atomics.store(this.suspects, region, suspect ? 1 : 0);
+    this.setDoubt(region, suspect ? Doubt.Suspect : Doubt.None);
+  }
+
+  anyDoubtIn(first: number, last: number): boolean {
+    for (let region = first; region <= last; region++) {
+      if (this.doubt(region) !== Doubt.None) return true;
+    }
+    return false;
   }
 
   anySuspectIn(first: number, last: number): boolean {
@@ -144,12 +170,12 @@ export class Regions {
 
   suspectBytes(): number {
     let count = 0;
-    for (const suspect of this.suspects) count += suspect;
+    for (const doubt of this.doubts) if (doubt === Doubt.Suspect) count++;
     return Math.min(count * this.regionBytes, this.trackedBytes);
   }
 
   anySuspect(): boolean {
-    return this.suspects.includes(1);
+    return this.doubts.includes(Doubt.Suspect);
   }
 
   // ---- writers

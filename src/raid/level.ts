@@ -89,12 +89,6 @@ export interface Level<L extends Leg> {
   /** The range reads as zeroes afterwards, its space allocated. */
   zero(offset: number, length: number): Promise<LegFailure<L>[]>;
 
-  /**
-   * Makes parity for these tracked bytes, of which nothing was ever written: what is lost counts
-   * as zeroes from now on. Only levels that have parity; the caller holds the range.
-   */
-  buildParity?(start: number, end: number): Promise<LegFailure<L>[]>;
-
   /** How stripes were written, on levels that have any. */
   readonly stripeWrites?: StripeWrites;
 
@@ -115,6 +109,8 @@ export interface LevelHost<L extends Leg> {
   readonly clock: Clock;
   /** True if members in sync may not fit together somewhere in these tracked bytes. */
   isSuspect(start: number, end: number): boolean;
+  /** True also where parity was never made, but for what was written since. */
+  isDoubtful(start: number, end: number): boolean;
   /** Runs `work` while no change and no sync touches the range of the array. */
   exclusively<T>(offset: number, length: number, work: () => Promise<T>): Promise<T>;
   /** A leg could not be read while something else was done; the data came from elsewhere. */

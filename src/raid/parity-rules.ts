@@ -11,11 +11,11 @@ export interface ParityRules {
   readonly corrects: boolean;
 }
 
-export function rulesFor({ action, everywhere }: SyncRange): ParityRules {
+export function rulesFor({ action, everywhere, unbuilt }: SyncRange): ParityRules {
   return {
     // A repair is what a user accepts the parity with that a crash has left.
     trusts: !everywhere || action === "repair",
-    verifies: action !== "recovery" || everywhere,
+    verifies: action !== "recovery" || everywhere || unbuilt,
     corrects: action !== "check",
   };
 }

@@ -16,7 +16,6 @@ import { onEach } from "./legs.ts";
 import { Scratch } from "./scratch.ts";
 import { type SlotRange, SlotRanges } from "./slot-ranges.ts";
 import { StripeQueue } from "./stripe-queue.ts";
-import { buildStripe } from "./stripe-build.ts";
 import type { Piece } from "./stripe-plan.ts";
 import { decodeStripe } from "./stripe-read.ts";
 import { type StripeParts, StripeUpdate } from "./stripe-write.ts";
@@ -347,19 +346,6 @@ export class Parity<L extends Leg> implements Level<L> {
     const failures: LegFailure<L>[] = [];
     for (let at = offset; at < end; at += ZEROES.length) {
       failures.push(...(await this.queue.add(ZEROES.subarray(0, end - at), at)));
-    }
-    return failures;
-  }
-
-  async buildParity(start: number, end: number): Promise<LegFailure<L>[]> {
-    const { chunkBytes } = this.geometry;
-    const failures: LegFailure<L>[] = [];
-    for (let at = start; at < end;) {
-      const inChunk = at % chunkBytes;
-      const length = Math.min(end - at, chunkBytes - inChunk);
-      const stripe = Math.floor(at / chunkBytes);
-      failures.push(...(await buildStripe(this.parts, stripe, inChunk, length)));
-      at += length;
     }
     return failures;
   }

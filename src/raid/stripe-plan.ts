@@ -14,8 +14,10 @@ export interface Piece {
 export interface StripeAccess {
   isReadable(slot: number): boolean;
   isWritable(slot: number): boolean;
-  /** Parity is known to match the data. */
+  /** What parity implies of chunks that are lost is what they held. */
   readonly trusted: boolean;
+  /** Parity matches the data, also where nothing was ever written. */
+  readonly built: boolean;
 }
 
 /**
@@ -106,9 +108,10 @@ export function chooseStrategy(
   const modifies = freshUnreadable === 0 && written.every((slot) => access.isReadable(slot));
   if (staleLost === 0) {
     const fewer = freshCount + written.length < stale;
-    return access.trusted && modifies && fewer ? "modify" : "reconstruct";
+    return access.built && modifies && fewer ? "modify" : "reconstruct";
   }
-  if (modifies) return "modify";
+  // Where parity was never made P and Q imply different bytes: one of them is taken for both.
+  if (modifies && (access.built || !access.trusted)) return "modify";
   if (access.trusted) return lost <= readableParity ? "decode" : null;
   // What parity says of the chunks that are lost may be wrong, but stays what it was.
   return freshUnreadable === 0 && readableParity > 0 ? "modify" : "data";

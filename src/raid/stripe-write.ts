@@ -119,6 +119,7 @@ export class StripeUpdate<L extends Leg> {
       isReadable: (slot) => this.readable[slot] !== null,
       isWritable: (slot) => this.writable[slot] !== null,
       trusted: !host.isSuspect(this.base + this.start, this.base + this.end),
+      built: !host.isDoubtful(this.base + this.start, this.base + this.end),
     };
     const segments = planStripe(this.map, this.pieces, access);
     if (segments !== null) return segments;

@@ -49,6 +49,8 @@ export interface SyncRange {
   readonly length: number;
   /** Members in sync may differ here, and parity is not to be trusted. */
   readonly everywhere: boolean;
+  /** Parity was never made here: it is to be, wherever something else is. */
+  readonly unbuilt: boolean;
   readonly action: SyncKind;
   /** What lies right behind is next: a hint. */
   readonly ahead: boolean;
@@ -166,14 +168,14 @@ function isNeeded(run: SyncRun, region: number): boolean {
   }
 }
 
-/** Windows are of one kind: what is suspect is treated otherwise than what is not. */
+/** Windows are of one kind: what is in doubt is treated otherwise than what is not. */
 function batchEnd(run: SyncRun, first: number, windowBytes: number): number {
   const { regions } = run;
   const most = Math.max(1, Math.floor(windowBytes / regions.regionBytes));
   const last = Math.min(first + most, regions.count);
-  const isSuspect = regions.isSuspect(first);
+  const doubt = regions.doubt(first);
   let end = first + 1;
-  while (end < last && isNeeded(run, end) && regions.isSuspect(end) === isSuspect) end++;
+  while (end < last && isNeeded(run, end) && regions.doubt(end) === doubt) end++;
   return end;
 }
 
@@ -199,7 +201,8 @@ function* syncWindow(
   const needed = action === "resync" && !run.requested;
   const everywhere = needed || regions.anySuspectIn(first, end - 1);
   windows.open();
-  const result = yield* copyRegions(run, first, end, everywhere);
+  const unbuilt = regions.anyDoubtIn(first, end - 1);
+  const result = yield* copyRegions(run, first, end, { everywhere, unbuilt });
   apply(result === "copied" ? Action.Endsync : Action.Abortsync);
   if (result === "copied" && action !== "check") {
     for (let region = first; region < end; region++) regions.setSuspect(region, false);
@@ -214,7 +217,7 @@ function* copyRegions(
   run: SyncRun,
   first: number,
   end: number,
-  everywhere: boolean,
+  { everywhere, unbuilt }: Pick<SyncRange, "everywhere" | "unbuilt">,
 ): SyncSteps<CopyResult> {
   const { regions, control, action } = run;
   const stop = Math.min(end * regions.regionBytes, regions.trackedBytes);
@@ -223,7 +226,7 @@ function* copyRegions(
   for (let offset = first * regions.regionBytes; offset < stop;) {
     const length = Math.min(WINDOW_BYTES_MAX, stop - offset);
     const ahead = goesOn || offset + length < stop;
-    const one = yield* run.copy(control, { offset, length, everywhere, action, ahead });
+    const one = yield* run.copy(control, { offset, length, everywhere, unbuilt, action, ahead });
     if (one !== "copied" && (one !== "unknown" || everywhere)) return one;
     if (one === "copied") result = one;
     offset += length;

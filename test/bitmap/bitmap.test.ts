@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { REGIONS_PER_BLOCK } from "../../src/bitmap/regions.ts";
+import { Doubt, REGIONS_PER_BLOCK } from "../../src/bitmap/regions.ts";
 import { State } from "../../src/bitmap/transitions.ts";
 import { deferred, isSettled, turn } from "./fake-clock.ts";
 import { BitmapWorld, REGION_BYTES } from "./world.ts";
@@ -151,6 +151,18 @@ describe("infection", () => {
     await world.write(7, 8);
     expect(world.states(100, 102)).toEqual([Clean, Clean]);
     expect(world.regions.counts()).toMatchObject({ needSync: 510, clean: 2 });
+    expect(world.regions.doubt(101)).toBe(Doubt.None);
+    expect(world.regions.doubt(102)).toBe(Doubt.Unbuilt);
+  });
+
+  test("asks for a resync where parity is to be built, though the write itself needs none", async () => {
+    const world = new BitmapWorld(BLOCK_BYTES);
+    world.conditions = { ...world.conditions, lazyParity: true };
+    world.force(Clean, 7, 8);
+    world.force(Dirty, 9, 10);
+    await world.write(7, 8);
+    expect(world.states(7, 11)).toEqual([Dirty, NeedSync, Dirty, NeedSync]);
+    expect(world.parityWanted).toBe(1);
   });
 
   test.each([

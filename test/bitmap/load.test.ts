@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { loadRegions, type LoadRule } from "../../src/bitmap/load.ts";
-import { Regions, REGIONS_PER_BLOCK } from "../../src/bitmap/regions.ts";
+import { Doubt, Regions, REGIONS_PER_BLOCK } from "../../src/bitmap/regions.ts";
 import { State } from "../../src/bitmap/transitions.ts";
 
 /** What the bytes of members become in memory, and which blocks must be written again. */
@@ -10,7 +10,7 @@ const HEALTHY = { absent: false, degraded: false, lazyParity: false };
 function load(copies: readonly number[][], rule: LoadRule, unclean = false, count = 8): Regions {
   const regions = Regions.create(count * REGION_BYTES, REGION_BYTES, true);
   const bytes = copies.map((copy) => Uint8Array.from({ length: count }, (_, i) => copy[i] ?? 0));
-  loadRegions(regions, bytes, rule, HEALTHY, unclean);
+  loadRegions(regions, bytes, rule, HEALTHY, unclean ? Doubt.Suspect : Doubt.None);
   return regions;
 }
 

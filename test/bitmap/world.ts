@@ -18,6 +18,7 @@ export class BitmapWorld implements BitmapStore {
   beforeWrite: () => Promise<void> = () => Promise.resolve();
   /** Called when a region became Dirty. */
   onDirtied: () => void = () => undefined;
+  parityWanted = 0;
 
   constructor(trackedBytes: number, persistent = true) {
     this.regions = Regions.create(trackedBytes, REGION_BYTES, true);
@@ -25,7 +26,7 @@ export class BitmapWorld implements BitmapStore {
     this.bitmap = new WriteBitmap(this.regions, {
       store: persistent ? this : null,
       conditions: () => this.conditions,
-      parityWanted: () => undefined,
+      parityWanted: () => this.parityWanted++,
       dirtied: () => {
         this.dirtied++;
         this.onDirtied();

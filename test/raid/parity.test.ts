@@ -51,6 +51,7 @@ class Bench {
   readonly gone = new Set<number>();
   readonly rebuilding = new Set<number>();
   suspect = false;
+  unbuilt = false;
   readonly readErrors: number[] = [];
   private readonly locks = new RangeLocks();
   private readonly changing = new Set<Range>();
@@ -78,6 +79,7 @@ class Bench {
     const host: LevelHost<TestLeg> = {
       clock: this.world.clock,
       isSuspect: () => this.suspect,
+      isDoubtful: () => this.suspect || this.unbuilt,
       exclusively: (offset, length, work) => this.exclusively(offset, length, work),
       readFailed: ({ slot }) => this.readErrors.push(slot),
       writeFailed: () => expect.fail("no write fails here"),
@@ -303,6 +305,31 @@ describe("where parity is not trusted", () => {
     );
     expect(sum.every((byte) => byte === 0)).toBe(true);
     expect(bench.level.stripeWrites.modify).toBe(0);
+  });
+});
+
+describe("where parity was never made", () => {
+  test("what is written is known without its member, and what is not stays what it was", async () => {
+    const bench = new Bench(5, 5, 2, 4);
+    const { world, geometry, level } = bench;
+    for (const leg of bench.legs) spoil(leg, 0x11 * (leg.slot + 1));
+    bench.unbuilt = true;
+    const bytes = bench.randomBytes(CHUNK / 2);
+    await world.until(bench.write(0, bytes));
+    expect(level.stripeWrites).toEqual({ full: 0, reconstruct: 1, modify: 0 });
+    bench.gone.add(geometry.stripe(0).data[0]!);
+    const readChunk = async (): Promise<Buffer> => {
+      const chunk = Buffer.alloc(CHUNK);
+      await world.until(level.read(chunk, 0));
+      return chunk;
+    };
+    const first = await readChunk();
+    expectEqual(first.subarray(0, CHUNK / 2), bytes);
+    await world.until(bench.write(CHUNK, bench.randomBytes(CHUNK)));
+    expectEqual(await readChunk(), first);
+    const last = bench.randomBytes(CHUNK / 2);
+    await world.until(bench.write(CHUNK / 2, last));
+    expectEqual(await readChunk(), Buffer.concat([bytes, last]));
   });
 });
 

@@ -82,7 +82,14 @@ function copy(example: Case): Outcome {
   const copier = copiesCopier(mirrorPlacement(roles.length), 2 * LENGTH);
   const everywhere = example.everywhere ?? false;
   const action = everywhere ? "resync" : "recovery";
-  const steps = copier(control, { offset, length: LENGTH, everywhere, action, ahead: false });
+  const steps = copier(control, {
+    offset,
+    length: LENGTH,
+    everywhere,
+    unbuilt: false,
+    action,
+    ahead: false,
+  });
   let step = steps.next();
   while (step.done !== true) step = steps.next(perform(step.value));
   const blocks = members.map((bytes) =>
