@@ -161,7 +161,7 @@ describe("infection", () => {
     world.force(Clean, 7, 8);
     world.force(Dirty, 9, 10);
     await world.write(7, 8);
-    expect(world.states(7, 11)).toEqual([Dirty, NeedSync, Dirty, NeedSync]);
+    expect(world.states(7, 12)).toEqual([Dirty, Dirty, Dirty, Dirty, NeedSync]);
     expect(world.parityWanted).toBe(1);
   });
 
