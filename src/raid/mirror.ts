@@ -1,5 +1,5 @@
 import { MemberError } from "../member/member.ts";
-import { onEach } from "./legs.ts";
+import { byWriteMostly, INLINE_COPY_BYTES_MAX, onEach } from "./legs.ts";
 import {
   FALLBACK_BLOCK_BYTES,
   type Leg,
@@ -8,9 +8,7 @@ import {
   type Level,
   type UnreadBlock,
 } from "./level.ts";
-
-/** Longer copies to several legs are made at once, by a thread each: see docs/benchmarks.md. */
-const INLINE_COPY_BYTES_MAX = 128 * 1024;
+import { ReadLoads } from "./read-loads.ts";
 
 /**
  * Level 1: every leg holds the array's bytes at the same offsets of its data area. Knows how to
@@ -18,11 +16,7 @@ const INLINE_COPY_BYTES_MAX = 128 * 1024;
  */
 export class Mirror<L extends Leg> implements Level<L> {
   private readonly legs: Legs<L>;
-  /** By slot: where the last read ended, for sequential streams. */
-  private readonly tails: number[] = [];
-  /** By slot: reads under way in the pool. */
-  private readonly busy: number[] = [];
-  private turn = 0;
+  private readonly loads = new ReadLoads();
   /** The source of pinned reads: stays so while it is in sync. */
   private pinned: L | null = null;
 
@@ -59,20 +53,18 @@ export class Mirror<L extends Leg> implements Level<L> {
   async read(into: Uint8Array, offset: number, pinned: boolean): Promise<UnreadBlock<L>[]> {
     const leg = this.choose(offset, pinned);
     if (leg === undefined) throw new Error("a mirror that runs has a leg in sync");
-    const slot = leg.slot ?? 0;
     this.turnTo(leg, offset + into.length);
-    this.busy[slot] = (this.busy[slot] ?? 0) + 1;
-    try {
-      await leg.member.read(into, leg.dataOffset + offset);
-      return [];
-    } catch (error) {
-      if (!(error instanceof MemberError)) throw error;
-      const unread = await this.readBlocks(leg, into, offset);
-      // It may have failed but for once: that counts too, and there is nothing to repair.
-      return unread.length > 0 ? unread : [{ leg, error, offset, length: into.length }];
-    } finally {
-      this.busy[slot] = this.busy[slot] - 1;
-    }
+    return this.loads.during(leg, async () => {
+      try {
+        await leg.member.read(into, leg.dataOffset + offset);
+        return [];
+      } catch (error) {
+        if (!(error instanceof MemberError)) throw error;
+        const unread = await this.readBlocks(leg, into, offset);
+        // It may have failed but for once: that counts too, and there is nothing to repair.
+        return unread.length > 0 ? unread : [{ leg, error, offset, length: into.length }];
+      }
+    });
   }
 
   /**
@@ -190,9 +182,9 @@ export class Mirror<L extends Leg> implements Level<L> {
     let best: L | undefined;
     let bestLoad = Infinity;
     for (let index = 0; index < inSync.length; index++) {
-      const leg = inSync[(this.turn + index) % inSync.length]!;
-      if (!leg.writeMostly && this.tails[leg.slot ?? 0] === offset) return leg;
-      const load = (this.busy[leg.slot ?? 0] ?? 0) + (leg.writeMostly ? 1e6 : 0);
+      const leg = inSync[(this.loads.turn + index) % inSync.length]!;
+      if (this.loads.continues(leg, offset)) return leg;
+      const load = this.loads.of(leg);
       if (load < bestLoad) {
         best = leg;
         bestLoad = load;
@@ -203,11 +195,7 @@ export class Mirror<L extends Leg> implements Level<L> {
 
   /** A read went to `leg`: its stream may go on there, and the next scattered read elsewhere. */
   private turnTo(leg: L, end: number): void {
-    this.tails[leg.slot ?? 0] = end;
-    this.turn++;
+    this.loads.readTo(leg, end);
+    this.loads.turn++;
   }
-}
-
-function byWriteMostly(a: Leg, b: Leg): number {
-  return Number(a.writeMostly) - Number(b.writeMostly);
 }

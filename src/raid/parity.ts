@@ -12,7 +12,7 @@ import {
   type StripeWrites,
   type UnreadBlock,
 } from "./level.ts";
-import { onEach } from "./legs.ts";
+import { allRead, onEach } from "./legs.ts";
 import { Scratch } from "./scratch.ts";
 import { type SlotRange, SlotRanges } from "./slot-ranges.ts";
 import { StripeQueue } from "./stripe-queue.ts";
@@ -98,14 +98,7 @@ export class Parity<L extends Leg> implements Level<L> {
       if (!this.gather(ranges, stripe, chunks)) waits.push(this.readLost(stripe, chunks));
     }
     for (const range of ranges.ranges) waits.push(this.readRange(range));
-    const unread: UnreadBlock<L>[] = [];
-    let failure: { readonly error: unknown } | null = null;
-    for (const result of await Promise.allSettled(waits)) {
-      if (result.status === "fulfilled") unread.push(...result.value);
-      else failure ??= { error: result.reason };
-    }
-    if (failure !== null) throw failure.error;
-    return unread;
+    return allRead(waits);
   }
 
   /** The parts of a range of the array by stripe. */
