@@ -276,8 +276,10 @@ export class Parity<L extends Leg> implements Level<L> {
     const outcome = new StripeUpdate(this.parts, stripe, [piece]).tryRun();
     if (outcome === false) return false;
     this.tail = offset + from.length;
-    if (outcome !== true) this.queue.occupy(stripe, outcome);
-    return outcome;
+    if (outcome === true) return true;
+    const judged = outcome.then((failures) => this.judged(stripe, [piece], failures));
+    this.queue.occupy(stripe, judged);
+    return judged;
   }
 
   write(from: Uint8Array, offset: number): Promise<LegFailure<L>[]> {
@@ -285,9 +287,16 @@ export class Parity<L extends Leg> implements Level<L> {
     return this.queue.add(from, offset);
   }
 
-  /** The next update of the stripe may follow at once, before the writes of this one have ended. */
   private async update(stripe: number, pieces: readonly Piece[]): Promise<LegFailure<L>[]> {
-    const failures = await new StripeUpdate(this.parts, stripe, pieces).run();
+    return this.judged(stripe, pieces, await new StripeUpdate(this.parts, stripe, pieces).run());
+  }
+
+  /** Legs that failed are out before the next update of the stripe, which would read from them. */
+  private judged(
+    stripe: number,
+    pieces: readonly Piece[],
+    failures: LegFailure<L>[],
+  ): LegFailure<L>[] {
     if (failures.length > 0) {
       const base = this.base(stripe);
       const changed = pieces.map(({ start, bytes }) => {
