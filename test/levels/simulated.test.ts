@@ -4,7 +4,7 @@ import { CASES } from "./cases.ts";
 import { Life } from "./life.ts";
 import { SimulatedBench } from "./simulated-bench.ts";
 
-const ROUNDS = 15;
+const ROUNDS = 10;
 
 describe.for(CASES.map(({ title, shape }) => [title, shape] as const))("%s", ([, shape]) => {
   it.for(seedsToRun({ short: 1, long: 40 }))(
