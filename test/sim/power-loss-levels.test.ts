@@ -27,7 +27,7 @@ function chooseShape(world: World, level: LevelName): Shape {
 // See power-loss.test.ts and scenario.ts. Where parity cannot be believed reads may fail, and are
 // never wrong.
 describe.for(["4", "5", "6", "10"] as const)("power loss at level %s", (level) => {
-  for (const seed of seedsToRun({ short: 6, long: 300 })) {
+  for (const seed of seedsToRun({ short: 6, long: 100 })) {
     it(`nothing flushed is lost, and members fit together again: NBD_RAID_SEED=${seed}`, async () => {
       await new Scenario(seed, (world) => chooseShape(world, level)).run(PHASES);
     });
