@@ -55,3 +55,10 @@ function* casesOf(layout: Layout): Iterable<Case> {
 }
 
 export const CASES: readonly Case[] = LAYOUTS.flatMap((layout) => [...casesOf(layout)]);
+
+const COMMON = [/^level (linear|1|4)/, /original/, /alternate/, /left-symmetric/, /10 [nfo]2/];
+
+/** One or two layouts of each level; all in the long form. */
+export function isCommon({ title }: Case): boolean {
+  return isLong || COMMON.some((common) => common.test(title));
+}

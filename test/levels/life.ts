@@ -15,7 +15,7 @@ import type { Bench } from "./bench.ts";
 
 const isLong = process.env["NBD_RAID_LONG"] === "1";
 const SMALL_BYTES = 3 * 1024 * 1024;
-const LARGE_SETS = 4;
+const LARGE_SETS = 2;
 const BURSTS_MAX = 4;
 const REQUESTS_MAX = 6;
 
