@@ -54,15 +54,15 @@ test.for(titled)("%s: killed under load, again and again", async ([, of], { serv
 
 test.for(titled)("%s: killed during the resync, under load", async ([, of], { serve }) => {
   const { random } = seeded();
-  const server = await serve(optionsOf(of, "32M"));
+  const server = await serve(optionsOf(of, "192M"));
   const subject = await subjectOf(server, random);
   let interrupted = 0;
   await subject.killUnderLoad(subject.sizeBytes, 500);
   for (let kill = 0; kill < (isLong ? 20 : 2); kill++) {
     await server.start();
-    await subject.control.set("data", { syncSpeedMin: 4 * MIB, syncSpeedMax: 4 * MIB });
-    await subject.expectIntact();
+    await subject.control.set("data", { syncSpeedMin: MIB, syncSpeedMax: MIB });
     if ((await server.status()).sync?.action === "resync") interrupted++;
+    await subject.expectIntact();
     await subject.killUnderLoad(subject.sizeBytes, between(random, 50, 500));
   }
   // A fast machine may finish one before it can be told to go slow.
@@ -70,7 +70,6 @@ test.for(titled)("%s: killed during the resync, under load", async ([, of], { se
   await server.start();
   await expectChecked(server);
   await subject.expectIntact();
-  await expectFits(of, server, [...server.images]);
 });
 
 // All members lie on the disk that fails: what it had not been told to keep is gone.
