@@ -42,6 +42,8 @@ export class Scenario {
   readonly machine: Machine;
   readonly model: Model;
   private readonly absences: Absences;
+  /** Something was suspect at some moment of this phase. */
+  private suspected = false;
   /** A member whose operations are going to fail. */
   private broken: string | null = null;
   /** What it fails is of a kind that loses data it had taken. */
@@ -74,6 +76,7 @@ export class Scenario {
 
   private async phase(): Promise<void> {
     const { world } = this;
+    this.suspected = this.array.regions.anySuspect();
     const disturbance = this.chooseDisturbance();
     const work = Promise.all([
       runClients(world, this.array, this.model, {
@@ -83,7 +86,10 @@ export class Scenario {
         expects: (error) =>
           (disturbance === "no space" && error.code === "no-space") || this.isUnknown(error),
         trusts: () => !this.mayLie(),
-        watch: () => this.absences.watch(),
+        watch: () => {
+          this.suspected ||= this.array.regions.anySuspect();
+          return this.absences.watch();
+        },
       }),
       this.disturb(disturbance),
     ]);
@@ -245,10 +251,14 @@ export class Scenario {
     return held;
   }
 
-  /** Where data is missing and parity is not believed nothing can be read, and not all be written. */
+  /**
+   * Where data is missing and parity is not believed nothing can be read, and not all be written.
+   * A repair may have ended that between the refusal and its answer.
+   */
   private isUnknown({ code }: NbdRaidError): boolean {
     const { regions, devices } = this.array;
-    if (!isParity(this.machine.oracle) || !regions.anySuspect()) return false;
+    const suspected = this.suspected || regions.anySuspect();
+    if (!isParity(this.machine.oracle) || !suspected) return false;
     return (devices.degraded > 0 && code === "unknown-data") || code === "io-error";
   }
 
