@@ -209,9 +209,9 @@ describe("a client that says nothing", () => {
 
   it("because the device still works for it is not idle", async () => {
     const device = new MemoryDevice(MIB);
-    const { client } = await serve([exportOf(device)], { limits: { idleMs: 50 } });
+    const { client } = await serve([exportOf(device)], { limits: { idleMs: 1000 } });
     const one = await client("data");
-    device.gate = () => sleep(250);
+    device.gate = () => sleep(2500);
     expect((await one.exchange({ command: COMMAND.READ, length: 512 })).error).toBe(0);
   });
 
