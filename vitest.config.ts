@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 const long = process.env["NBD_RAID_LONG"] === "1";
 
 /**
- * Two projects: `unit` needs no other program; `interop` runs programs of others against the
- * built server (and kills it). NBD_RAID_LONG=1 makes the seeded suites take their long form.
+ * Projects: `unit` needs no other program; `interop` runs programs of others against the built
+ * server (and kills it); `guest` boots Linux kernels against it. NBD_RAID_LONG=1 makes the seeded suites take their long form.
  */
 export default defineConfig({
   test: {
@@ -16,7 +16,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/interop/**", "test/crash/**"],
+          exclude: ["test/interop/**", "test/crash/**", "test/guest/**", "test/container/**"],
         },
       },
       {
@@ -26,6 +26,17 @@ export default defineConfig({
           include: ["test/interop/**/*.test.ts", "test/crash/**/*.test.ts"],
           fileParallelism: false,
           testTimeout: long ? 3_600_000 : 180_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "guest",
+          include: ["test/guest/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: long ? 3_600_000 : 900_000,
+          // A kernel that is not in the cache is made first.
+          hookTimeout: 3_600_000,
         },
       },
     ],
