@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import { WriteBitmap } from "../bitmap/bitmap.ts";
+import { STATE_FORMATS } from "../bitmap/on-disk.ts";
 import { Daemon } from "../bitmap/daemon.ts";
 import type { Regions } from "../bitmap/regions.ts";
 import type { Conditions } from "../bitmap/transitions.ts";
@@ -101,9 +102,9 @@ export class RaidArray implements BlockDevice, ArrayControl {
       failureUnrecorded: () => this.metadata.failureUnrecorded(),
       ejected: (device) => this.ejected(device),
     });
-    const store = new MemberBitmapStore(devices, this.failures, this.metadata.statesOffset());
     this.bitmap = new WriteBitmap(regions, {
-      store: description.bitmap === "none" ? null : store,
+      store: this.storeOf(description.bitmap),
+      fine: description.bitmap === "lockless",
       conditions: () => this.conditions(),
       dirtied: () => this.daemon.poke(),
       parityWanted: () => this.parityWanted(),
@@ -188,6 +189,13 @@ export class RaidArray implements BlockDevice, ArrayControl {
       writes,
       logger,
     });
+  }
+
+  private storeOf(bitmap: ArrayDescription["bitmap"]): MemberBitmapStore | null {
+    if (bitmap === "none") return null;
+    const { devices, failures, metadata } = this;
+    const offset = metadata.statesOffset(bitmap);
+    return new MemberBitmapStore(devices, failures, STATE_FORMATS[bitmap], offset);
   }
 
   get name(): string {

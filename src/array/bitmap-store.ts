@@ -1,4 +1,5 @@
 import type { BitmapStore } from "../bitmap/marks.ts";
+import type { StateFormat } from "../bitmap/on-disk.ts";
 import { REGIONS_PER_BLOCK } from "../bitmap/regions.ts";
 import { MemberError } from "../member/member.ts";
 import type { LegFailure } from "../raid/level.ts";
@@ -10,17 +11,25 @@ import type { Failures } from "./failures.ts";
 export class MemberBitmapStore implements BitmapStore {
   private readonly devices: Devices;
   private readonly failures: Failures;
+  private readonly format: StateFormat;
   /** Byte offset of the first region's state on every member. */
   private readonly statesOffset: number;
 
-  constructor(devices: Devices, failures: Failures, statesOffset: number) {
+  constructor(devices: Devices, failures: Failures, format: StateFormat, statesOffset: number) {
     this.devices = devices;
     this.failures = failures;
+    this.format = format;
     this.statesOffset = statesOffset;
   }
 
-  async writeBlocks(first: number, bytes: Uint8Array): Promise<void> {
-    const offset = this.statesOffset + first * REGIONS_PER_BLOCK;
+  /**
+   * The first bits of an internal bitmap share a sector with its superblock. Each is written by
+   * itself: the page cache, which every member has, puts them together.
+   */
+  async writeBlocks(first: number, states: Uint8Array): Promise<void> {
+    const { regionsPerByte } = this.format;
+    const offset = this.statesOffset + (first * REGIONS_PER_BLOCK) / regionsPerByte;
+    const bytes = this.format.pack(states);
     const legs = this.devices.writable;
     const results = await Promise.allSettled(
       legs.map((leg) => leg.member.writeDurable(bytes, offset)),

@@ -1,5 +1,5 @@
 /** What `create` is asked for, and what can be refused before any member is looked at. */
-import { SLOTS_MAX } from "../metadata/layout.ts";
+import { type BitmapKind, SLOTS_MAX } from "../metadata/layout.ts";
 import { type LevelName, LEVELS } from "../metadata/levels.ts";
 import type { Refusal } from "../metadata/refusals.ts";
 import { SET_NAME_BYTES } from "../metadata/superblock.ts";
@@ -22,8 +22,8 @@ export interface CreateRequest {
   readonly chunkBytes?: number;
   /** By mdadm's name for it. Default: mdadm's. */
   readonly layout?: string;
-  readonly bitmap: "lockless" | "internal" | "none";
-  /** Bytes one bitmap byte covers. Default: the smallest that fits. */
+  readonly bitmap: BitmapKind | "none";
+  /** Bytes one state of the bitmap covers. Default: see regionBytesFor. */
   readonly regionBytes?: number;
   /** The members' data is kept and equal already. */
   readonly assumeClean: boolean;
@@ -71,9 +71,6 @@ const usage = (finds: (request: CreateRequest) => string | null): Refusal<Create
   code: "usage",
   finds,
 });
-const notSupported = (
-  finds: (request: CreateRequest) => string | null,
-): Refusal<CreateRequest> => ({ code: "not-supported", finds });
 /** The levels for which `has` is false refuse what `asks` for, with these words. */
 const without = (
   has: (rules: LevelRules) => boolean,
@@ -102,9 +99,6 @@ export const REQUEST_REFUSALS: readonly Refusal<CreateRequest>[] = [
     ({ redundant }) => redundant,
     ({ bitmap }) => bitmap !== "none",
     "has no bitmap: there is nothing to sync",
-  ),
-  notSupported(({ bitmap }) =>
-    bitmap === "internal" ? "an internal bitmap is not supported yet, only a lockless one" : null,
   ),
   without(
     ({ chunks }) => chunks !== "none",

@@ -111,7 +111,7 @@ async function writeMostlyIdentities(
 async function createOn(array: NewArray, devices: NewDevice[], images: NewImages): Promise<void> {
   const { request } = array;
   const superblocks = devices.map((device) => encodeNewSuperblock(array, device));
-  const bitmap = request.bitmap === "none" ? null : encodeNewBitmap(array);
+  const bitmap = request.bitmap === "none" ? null : encodeNewBitmap(request.bitmap, array);
   const existing = devices.filter(({ path }) => images.isOpen(path));
   const absent = devices.filter(({ path }) => !images.isOpen(path));
   await settleEach(existing, ({ path }) => refuseContent(images.member(path), request));

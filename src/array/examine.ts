@@ -5,16 +5,17 @@ import { NbdRaidError } from "../errors.ts";
 import { FileMember } from "../member/file.ts";
 import type { Member } from "../member/member.ts";
 import {
+  BITMAP_SUPERBLOCK_BYTES,
   type BitmapSuperblock,
   firstUseState,
   regionBytesOf,
 } from "../metadata/bitmap-superblock.ts";
 import { FEATURE_BITMAP_OFFSET } from "../metadata/features.ts";
 import { knownZeroRecordValid } from "../metadata/known-zero.ts";
-import { BITMAP_HEADER_BYTES, regionCount } from "../metadata/layout.ts";
+import { type BitmapKind, regionCount } from "../metadata/layout.ts";
 import type { Superblock } from "../metadata/superblock.ts";
 import { findSuperblocks, zeroSuperblocks } from "./blank.ts";
-import { bitmapOffsetBytes, readHeaders, readRegionBytes } from "./headers.ts";
+import { bitmapOffsetBytes, readHeaders, readStates } from "./headers.ts";
 import { type MdSuperblock, mdSuperblock } from "./md-fields.ts";
 
 export interface ExaminedMember {
@@ -26,9 +27,12 @@ export interface ExaminedMember {
   readonly bitmap: ExaminedBitmap | null;
 }
 
-/** Counts are regions as this member has them; other members may know more. */
+/**
+ * Counts are regions as this member has them; other members may know more. An internal bitmap tells
+ * but two kinds apart: what is marked is counted as dirty, the rest as clean.
+ */
 export interface ExaminedBitmap {
-  readonly type: "lockless";
+  readonly type: BitmapKind;
   readonly events: number;
   readonly events_cleared: number;
   /** Bytes. */
@@ -80,11 +84,11 @@ async function examineBitmap(
   const firstUse = firstUseState(bitmap);
   const counts =
     firstUse === null
-      ? countStates(await readRegionBytes(member, superblock, regions))
+      ? countStates(await readStates(member, superblock, bitmap.kind, regions))
       : { ...NO_REGIONS, [firstUse]: regions };
   const record = bitmap.knownZero;
   return {
-    type: "lockless",
+    type: bitmap.kind,
     events: bitmap.events,
     events_cleared: bitmap.eventsCleared,
     regionSize,
@@ -124,7 +128,7 @@ export async function zeroSuperblock(path: string): Promise<void> {
       throw new NbdRaidError("member-foreign", `${member.path} has no md superblock`);
     await zeroSuperblocks(member, superblocks);
     if (bitmapOffset === null) return;
-    await member.writeDurable(new Uint8Array(BITMAP_HEADER_BYTES), bitmapOffset);
+    await member.writeDurable(new Uint8Array(BITMAP_SUPERBLOCK_BYTES), bitmapOffset);
   } finally {
     await member.close();
   }

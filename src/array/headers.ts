@@ -1,8 +1,13 @@
+import { STATE_FORMATS } from "../bitmap/on-disk.ts";
 import { NbdRaidError } from "../errors.ts";
 import type { Member } from "../member/member.ts";
-import { type BitmapSuperblock, decodeBitmapSuperblock } from "../metadata/bitmap-superblock.ts";
+import {
+  BITMAP_SUPERBLOCK_BYTES,
+  type BitmapSuperblock,
+  decodeBitmapSuperblock,
+} from "../metadata/bitmap-superblock.ts";
 import { FEATURE_BITMAP_OFFSET } from "../metadata/features.ts";
-import { BITMAP_HEADER_BYTES } from "../metadata/layout.ts";
+import { BITMAP_FORMATS, bitmapBytes, type BitmapKind } from "../metadata/layout.ts";
 import {
   decodeSuperblock,
   type Superblock,
@@ -30,7 +35,7 @@ export async function readHeaders(member: Member): Promise<MemberHeaders> {
   const bytes = await readHeader(member, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
   const superblock = decodeSuperblock(bytes, member.path, Math.floor(member.sizeBytes / 512));
   if ((superblock.featureMap & FEATURE_BITMAP_OFFSET) === 0) return { superblock, bitmap: null };
-  const header = await readHeader(member, bitmapOffsetBytes(superblock), BITMAP_HEADER_BYTES);
+  const header = await readHeader(member, bitmapOffsetBytes(superblock), BITMAP_SUPERBLOCK_BYTES);
   return { superblock, bitmap: decodeBitmap(header, superblock, member.path) };
 }
 
@@ -49,13 +54,17 @@ function decodeBitmap(
   }
 }
 
-/** The states on a member: one byte a region. */
-export async function readRegionBytes(
+/** The states on a member, one byte a region, whatever the kind of the bitmap. */
+export async function readStates(
   member: Member,
   superblock: Superblock,
+  kind: BitmapKind,
   regions: number,
 ): Promise<Uint8Array> {
-  return readHeader(member, bitmapOffsetBytes(superblock) + BITMAP_HEADER_BYTES, regions);
+  const { headerBytes } = BITMAP_FORMATS[kind];
+  const offset = bitmapOffsetBytes(superblock) + headerBytes;
+  const stored = await readHeader(member, offset, bitmapBytes(kind, regions) - headerBytes);
+  return STATE_FORMATS[kind].unpack(stored, regions);
 }
 
 async function readHeader(member: Member, offset: number, length: number): Promise<Uint8Array> {

@@ -6,21 +6,28 @@ import type { Clock } from "../clock.ts";
 import { NbdRaidError } from "../errors.ts";
 import type { Member } from "../member/member.ts";
 import {
-  BITMAP_CLEAN,
   BITMAP_FIRST_USE,
   BITMAP_STALE,
   BITMAP_WRITE_ERROR,
   type BitmapSuperblock,
+  firstUseState,
 } from "../metadata/bitmap-superblock.ts";
 import { knownZeroRecordValid } from "../metadata/known-zero.ts";
-import { BITMAP_RESERVED_SECTORS, regionBytesFor } from "../metadata/layout.ts";
+import {
+  BITMAP_FORMATS,
+  BITMAP_RESERVED_SECTORS,
+  bitmapBytes,
+  type BitmapKind,
+  regionBytesFor,
+  regionCount,
+} from "../metadata/layout.ts";
 import { DEVFLAG_WRITE_MOSTLY } from "../metadata/superblock.ts";
 import { type ArrayParts, RaidArray } from "./array.ts";
 import type { AssemblyPlan, Found, MemberPlan } from "./assemble.ts";
 import type { AnyGeometry } from "../raid/geometry/geometry.ts";
 import type { ArrayDescription } from "./description.ts";
 import { type Device, Devices } from "./devices.ts";
-import { readRegionBytes } from "./headers.ts";
+import { bitmapOffsetBytes, readStates } from "./headers.ts";
 import { geometryOf } from "../raid/geometry/of.ts";
 
 /** A member that is open, and what it says. */
@@ -42,6 +49,7 @@ export interface Surroundings {
 
 /** The bitmap as the members in sync hold it, and what to make of it. */
 interface FoundBitmap {
+  readonly kind: BitmapKind;
   readonly copies: readonly { readonly device: Device; readonly superblock: BitmapSuperblock }[];
   readonly rule: LoadRule;
 }
@@ -57,6 +65,7 @@ export async function loadArray(
   const devices = placeDevices(plan);
   const found = findBitmap(plan, devices);
   const description = describe(plan, found);
+  if (found !== null) refuseOverlap(description, found);
   const regions = Regions.create(
     description.geometry.trackedBytes,
     description.regionBytes,
@@ -103,7 +112,11 @@ function doubtOf(
   knownZero: boolean,
 ): Doubt {
   if (freshest.resyncOffsetSectors !== "clean") return Doubt.Suspect;
-  if (geometry.kind === "parity") return knownZero ? Doubt.None : Doubt.Unbuilt;
+  if (geometry.kind === "parity") {
+    // Without Unwritten no parity is ever left to be made.
+    const isBuilt = found.kind === "internal" && found.rule === "reload";
+    return knownZero || isBuilt ? Doubt.None : Doubt.Unbuilt;
+  }
   return found.rule === "stale" ? Doubt.Suspect : Doubt.None;
 }
 
@@ -145,21 +158,28 @@ function findBitmap(plan: AssemblyPlan<OpenMember>, devices: Devices): FoundBitm
     if (device == null || bitmap === null || bitmap instanceof NbdRaidError) return [];
     return [{ device, superblock: bitmap }];
   });
-  if (copies.length === 0) return null;
+  const [one, ...others] = copies;
+  if (one === undefined) return null;
+  const { kind } = one.superblock;
+  const odd = others.find(({ superblock }) => superblock.kind !== kind);
+  if (odd !== undefined) {
+    const message = `${odd.device.member.path}: the bitmap is ${odd.superblock.kind}, on ${one.device.member.path} it is ${kind}`;
+    throw new NbdRaidError("bitmap-corrupt", message);
+  }
   const { events } = plan.freshest;
-  const firstUse = copies.filter(({ superblock }) => superblock.state & BITMAP_FIRST_USE);
-  if (firstUse.length === copies.length) {
-    const clean = copies.every(({ superblock }) => superblock.state & BITMAP_CLEAN);
+  const firstUse = copies.map(({ superblock }) => firstUseState(superblock));
+  if (!firstUse.includes(null)) {
+    const clean = firstUse.every((state) => state === "clean");
     // With more events the kernel that was to initialise it has run, and may have lost it.
     const rule = events > 1 ? "stale" : clean ? "first-use-clean" : "first-use";
-    return { copies, rule };
+    return { kind, copies, rule };
   }
   const bad = BITMAP_FIRST_USE | BITMAP_STALE | BITMAP_WRITE_ERROR;
   const usable = copies.filter(
     ({ superblock }) => superblock.events >= events && (superblock.state & bad) === 0,
   );
-  if (usable.length > 0) return { copies: usable, rule: "reload" };
-  return { copies, rule: "stale" };
+  if (usable.length > 0) return { kind, copies: usable, rule: "reload" };
+  return { kind, copies, rule: "stale" };
 }
 
 function describe(
@@ -167,22 +187,38 @@ function describe(
   bitmap: FoundBitmap | null,
 ): ArrayDescription {
   const geometry = geometryOf(shape);
-  const settled = bitmap?.copies.find(({ superblock }) => !(superblock.state & BITMAP_FIRST_USE));
-  const reserved = settled?.superblock.sectorsReserved ?? BITMAP_RESERVED_SECTORS;
+  const kind = bitmap?.kind ?? "none";
+  const settled = bitmap?.copies.find(({ superblock }) => firstUseState(superblock) === null);
   return {
     name: freshest.setName,
     uuid: freshest.setUuid,
     ctime: freshest.ctime,
     shape,
     geometry,
-    bitmap: bitmap === null ? "none" : "lockless",
+    bitmap: kind,
     regionBytes:
       settled === undefined
-        ? regionBytesFor(geometry.trackedBytes, BITMAP_RESERVED_SECTORS)
+        ? regionBytesFor("lockless", geometry.trackedBytes, BITMAP_RESERVED_SECTORS)
         : settled.superblock.regionSectors * 512,
     bitmapOffsetSectors: bitmap === null ? 0 : freshest.bitmapOffsetSectors,
-    bitmapReservedSectors: reserved,
+    bitmapKept: {
+      daemonSleepSeconds:
+        settled?.superblock.daemonSleepSeconds ?? BITMAP_FORMATS.lockless.daemonSleepSeconds,
+      writeBehind: settled?.superblock.writeBehind ?? 0,
+      sectorsReserved: settled?.superblock.sectorsReserved ?? BITMAP_RESERVED_SECTORS,
+    },
   };
+}
+
+/** The regions that the array has, whatever the bitmap says of its own size, end before the data. */
+function refuseOverlap({ geometry, regionBytes }: ArrayDescription, found: FoundBitmap): void {
+  const regions = regionCount(geometry.trackedBytes, regionBytes);
+  for (const { device } of found.copies) {
+    const end = bitmapOffsetBytes(device.superblock) + bitmapBytes(found.kind, regions);
+    if (end <= device.dataOffset) continue;
+    const message = `${device.member.path}: a bitmap of ${regions} regions reaches into the data`;
+    throw new NbdRaidError("bitmap-corrupt", message);
+  }
 }
 
 async function loadWithBitmap(regions: Regions, found: FoundBitmap, doubt: Doubt): Promise<void> {
@@ -190,7 +226,7 @@ async function loadWithBitmap(regions: Regions, found: FoundBitmap, doubt: Doubt
     found.rule === "reload"
       ? await Promise.all(
           found.copies.map(({ device }) =>
-            readRegionBytes(device.member, device.superblock, regions.count),
+            readStates(device.member, device.superblock, found.kind, regions.count),
           ),
         )
       : [];

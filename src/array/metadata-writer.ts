@@ -8,7 +8,7 @@ import {
   FEATURE_RECOVERY_OFFSET,
 } from "../metadata/features.ts";
 import type { UpdateStamp } from "../metadata/known-zero.ts";
-import { BITMAP_HEADER_BYTES } from "../metadata/layout.ts";
+import { BITMAP_FORMATS, type BitmapKind } from "../metadata/layout.ts";
 import {
   DEVFLAG_WRITE_MOSTLY,
   encodeSuperblock,
@@ -21,7 +21,6 @@ import { timestampAt } from "../metadata/timestamp.ts";
 import type { ArrayDescription } from "./description.ts";
 import { type Device, type Devices, takesWrites } from "./devices.ts";
 
-const DAEMON_SLEEP_SECONDS = 30;
 /** Members that never held a bitmap block fail it or hold it: both end well before this. */
 const ATTEMPTS_MAX = 64;
 
@@ -111,16 +110,15 @@ export class MetadataWriter {
 
   /** Makes `events_cleared` current, durably, if it is not. */
   recordEventsCleared(): Promise<void> {
-    if (this.description.bitmap === "none" || this.eventsCleared === this.events) {
-      return Promise.resolve();
-    }
+    const { bitmap } = this.description;
+    if (bitmap === "none" || this.eventsCleared === this.events) return Promise.resolve();
     return this.enqueue(async () => {
       const before = this.eventsCleared;
       this.eventsCleared = this.events;
       let done = false;
       try {
         done = await this.toEach(this.devices.writable, (device) =>
-          this.writeBitmapSuperblock(device, this.stamp, this.stamp),
+          this.writeBitmapSuperblock(bitmap, device, this.stamp, this.stamp),
         );
       } finally {
         // A member that failed is recorded by its own update; until then nothing is forgotten.
@@ -143,9 +141,10 @@ export class MetadataWriter {
       events: this.events + 1,
       utime: timestampAt(this.clock.wallTime()),
     };
-    if (this.description.bitmap === "lockless") {
+    const { bitmap } = this.description;
+    if (bitmap !== "none") {
       const written = await this.toEach(this.devices.writable, (device) =>
-        this.writeBitmapSuperblock(device, next, this.stamp),
+        this.writeBitmapSuperblock(bitmap, device, next, this.stamp),
       );
       if (!written) return false;
     }
@@ -196,21 +195,21 @@ export class MetadataWriter {
   }
 
   private writeBitmapSuperblock(
+    kind: BitmapKind,
     device: Device,
     newest: UpdateStamp,
     older: UpdateStamp,
   ): Promise<void> {
-    const { uuid, geometry, regionBytes, bitmapReservedSectors } = this.description;
+    const { uuid, geometry, regionBytes, bitmapKept } = this.description;
     const bytes = encodeBitmapSuperblock({
+      ...bitmapKept,
+      kind,
       uuid,
       events: newest.events,
       eventsCleared: this.eventsCleared,
       syncSizeSectors: geometry.trackedBytes / 512,
       state: 0,
       regionSectors: regionBytes / 512,
-      daemonSleepSeconds: DAEMON_SLEEP_SECONDS,
-      writeBehind: 0,
-      sectorsReserved: bitmapReservedSectors,
       knownZero: this.knownZero ? { newest, older } : null,
     });
     return device.member.writeDurable(bytes, this.bitmapOffset());
@@ -221,9 +220,9 @@ export class MetadataWriter {
     return SUPERBLOCK_OFFSET_BYTES + this.description.bitmapOffsetSectors * 512;
   }
 
-  /** Byte offset of the first region's state. */
-  statesOffset(): number {
-    return this.bitmapOffset() + BITMAP_HEADER_BYTES;
+  /** Byte offset of the first region's state in a bitmap of this kind. */
+  statesOffset(kind: BitmapKind): number {
+    return this.bitmapOffset() + BITMAP_FORMATS[kind].headerBytes;
   }
 
   /** md's dev_roles as they are now: a slot nobody here holds any more is faulty for all. */
@@ -245,7 +244,7 @@ export class MetadataWriter {
   ): Superblock {
     const { recovery } = device;
     const feature =
-      (this.description.bitmap === "lockless" ? FEATURE_BITMAP_OFFSET : 0) |
+      (this.description.bitmap !== "none" ? FEATURE_BITMAP_OFFSET : 0) |
       (recovery === null ? 0 : FEATURE_RECOVERY_OFFSET) |
       (recovery?.byBitmap === true ? FEATURE_RECOVERY_BITMAP : 0);
     const ours = FEATURE_BITMAP_OFFSET | FEATURE_RECOVERY_OFFSET | FEATURE_RECOVERY_BITMAP;

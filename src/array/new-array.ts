@@ -1,17 +1,20 @@
 /** The plan of an array to be made: sizes, and the bytes each member will start with. No I/O. */
 import { NbdRaidError } from "../errors.ts";
 import { encodeBitmapSuperblock } from "../metadata/bitmap-superblock.ts";
+import { STATE_FORMATS } from "../bitmap/on-disk.ts";
 import { State } from "../bitmap/transitions.ts";
 import { FEATURE_BITMAP_OFFSET, FEATURE_RAID0_LAYOUT } from "../metadata/features.ts";
 import { NO_UPDATE } from "../metadata/known-zero.ts";
 import {
-  BITMAP_HEADER_BYTES,
+  BITMAP_FORMATS,
   BITMAP_RESERVED_SECTORS,
+  type BitmapKind,
   deviceBytesFor,
   type MemberLayout,
   planLayout,
   regionBytesAllowed,
   regionBytesFor,
+  regionBytesLeast,
   regionCount,
   roundUpToUnit,
 } from "../metadata/layout.ts";
@@ -29,7 +32,6 @@ import { type CreateRequest, formOf, levelOf, membersOf, MISSING } from "./creat
 
 /** The first update of the array. */
 const EVENTS = 1;
-const DAEMON_SLEEP_SECONDS = 30;
 
 /** A member that is, or will be, `deviceBytes` long. */
 export interface NewDevice {
@@ -71,7 +73,7 @@ export function layoutOf(device: NewDevice, request: CreateRequest): MemberLayou
     raidDisks: membersOf(request).length,
     spares: request.spares,
     chunkBytes: chunksOf(request),
-    bitmap: request.bitmap === "lockless" ? "lockless" : "none",
+    bitmap: request.bitmap,
   });
 }
 
@@ -146,7 +148,7 @@ export function encodeNewSuperblock(array: NewArray, device: NewDevice): Uint8Ar
   return encodeSuperblock({
     ...empty,
     featureMap:
-      (request.bitmap === "lockless" ? FEATURE_BITMAP_OFFSET : 0) |
+      (request.bitmap !== "none" ? FEATURE_BITMAP_OFFSET : 0) |
       (shape.level === 0 ? FEATURE_RAID0_LAYOUT : 0),
     setUuid: array.uuid,
     setName: request.name,
@@ -177,13 +179,17 @@ function roleOf(devNumber: number, request: CreateRequest): number {
   return member === MISSING ? ROLE_FAULTY : devNumber;
 }
 
-/** All of the space reserved for the bitmap, the same for each member. Throws usage. */
-export function encodeNewBitmap({ request, uuid, created, geometry }: NewArray): Uint8Array {
+/** All of the space reserved for a bitmap of this kind, the same for each member. Throws usage. */
+export function encodeNewBitmap(kind: BitmapKind, array: NewArray): Uint8Array {
+  const { request, uuid, created, geometry } = array;
   const { trackedBytes } = geometry;
-  const regionBytes = request.regionBytes ?? regionBytesFor(trackedBytes, BITMAP_RESERVED_SECTORS);
-  refuseRegionBytes(regionBytes, trackedBytes);
-  const bytes = new Uint8Array(BITMAP_RESERVED_SECTORS * 512);
+  const { headerBytes, daemonSleepSeconds } = BITMAP_FORMATS[kind];
+  const regionBytes =
+    request.regionBytes ?? regionBytesFor(kind, trackedBytes, BITMAP_RESERVED_SECTORS);
+  refuseRegionBytes(kind, regionBytes, trackedBytes);
+  const isZero = kind === "lockless" && !request.assumeClean;
   const header = encodeBitmapSuperblock({
+    kind,
     uuid,
     events: EVENTS,
     // 0 is unknown: what is missing now can only be added in full.
@@ -191,26 +197,27 @@ export function encodeNewBitmap({ request, uuid, created, geometry }: NewArray):
     syncSizeSectors: trackedBytes / 512,
     state: 0,
     regionSectors: regionBytes / 512,
-    daemonSleepSeconds: DAEMON_SLEEP_SECONDS,
+    daemonSleepSeconds,
     writeBehind: 0,
     sectorsReserved: BITMAP_RESERVED_SECTORS,
-    knownZero: request.assumeClean
-      ? null
-      : { newest: { events: EVENTS, utime: created }, older: NO_UPDATE },
+    knownZero: isZero ? { newest: { events: EVENTS, utime: created }, older: NO_UPDATE } : null,
   });
+  // Members that are zero are equal, and so is their parity: all Clean where nothing says more.
+  const states = new Uint8Array(regionCount(trackedBytes, regionBytes));
+  states.fill(isZero ? State.Unwritten : State.Clean);
+  const bytes = new Uint8Array(BITMAP_RESERVED_SECTORS * 512);
   bytes.set(header);
-  const state = request.assumeClean ? State.Clean : State.Unwritten;
-  const states = bytes.subarray(BITMAP_HEADER_BYTES);
-  states.fill(state, 0, regionCount(trackedBytes, regionBytes));
+  bytes.set(STATE_FORMATS[kind].pack(states), headerBytes);
   return bytes;
 }
 
-function refuseRegionBytes(regionBytes: number, trackedBytes: number): void {
-  if (regionBytesAllowed(regionBytes, trackedBytes, BITMAP_RESERVED_SECTORS)) return;
-  const min = regionBytesFor(trackedBytes, BITMAP_RESERVED_SECTORS);
+function refuseRegionBytes(kind: BitmapKind, regionBytes: number, trackedBytes: number): void {
+  if (regionBytesAllowed(kind, regionBytes, trackedBytes, BITMAP_RESERVED_SECTORS)) return;
+  const min = regionBytesLeast(kind, trackedBytes, BITMAP_RESERVED_SECTORS);
+  const max = BITMAP_FORMATS[kind].regionBytesMax;
   throw new NbdRaidError(
     "usage",
     `create: a region size of ${regionBytes} bytes is not possible here: it must be a power ` +
-      `of two, ${min} at least`,
+      `of two, ${min} at least and ${max} at most`,
   );
 }

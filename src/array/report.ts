@@ -1,6 +1,7 @@
 import type { WriteBitmap } from "../bitmap/bitmap.ts";
 import type { Daemon } from "../bitmap/daemon.ts";
 import type { Regions } from "../bitmap/regions.ts";
+import type { BitmapKind } from "../metadata/layout.ts";
 import { levelName } from "../metadata/levels.ts";
 import { layoutName } from "../raid/geometry/layouts.ts";
 import type { ArrayDescription } from "./description.ts";
@@ -47,7 +48,7 @@ export function describeArray(array: ReportedArray): ArrayStatus {
       ...devices.slots.map((device, slot) => describeSlot(device, slot)),
       ...devices.others.map((device) => describeDevice(device)),
     ],
-    bitmap: about.bitmap === "none" ? null : describeBitmap(array),
+    bitmap: about.bitmap === "none" ? null : describeBitmap(about.bitmap, array),
     sync: syncs.status(),
     lastSync: syncs.lastSync,
   };
@@ -70,12 +71,13 @@ function describeDevice(device: Device): MemberStatus {
   return { slot, path: device.member.path, state, writeMostly, readErrors, writeErrors };
 }
 
-function describeBitmap({ regions, bitmap, daemon }: ReportedArray): BitmapStatus {
+function describeBitmap(type: BitmapKind, array: ReportedArray): BitmapStatus {
+  const { regions, bitmap, daemon } = array;
   const { oldestDirtyMs, lastRun } = daemon;
   const counts = regions.counts();
   const noneDirty = counts.dirty === 0 || oldestDirtyMs === null;
   return {
-    type: "lockless",
+    type,
     regionSize: regions.regionBytes,
     regions: regions.count,
     ...counts,

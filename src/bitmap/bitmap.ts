@@ -7,6 +7,11 @@ import { Action, type Conditions, nextState, State } from "./transitions.ts";
 export interface BitmapHost {
   /** Where marks go, or null: states live in memory only (`--bitmap none`). */
   readonly store: BitmapStore | null;
+  /**
+   * The store tells Unwritten from Clean, and its regions are so small that a whole block of them
+   * may be marked for one: trims are remembered, and blocks infected.
+   */
+  readonly fine: boolean;
   conditions(): Conditions;
   /** A region became Dirty: the daemon has something to do. */
   dirtied(): void;
@@ -92,7 +97,7 @@ export class WriteBitmap {
     const block = Math.floor(region / REGIONS_PER_BLOCK);
     this.marks?.mark(block);
     // Not while a member is absent or rebuilding: its recovery would copy whatever is infected.
-    if (this.marks !== null && !conditions.degraded) {
+    if (this.host.fine && !conditions.degraded) {
       const infected = this.infect(block, region, conditions);
       lazy ||= infected && conditions.lazyParity;
     }
@@ -128,8 +133,13 @@ export class WriteBitmap {
 
   // ---- trims
 
-  /** Remembers the regions that lie wholly in [offset, offset + length) as trimmed. */
+  /**
+   * Remembers the regions that lie wholly in [offset, offset + length) as trimmed. Where Unwritten
+   * cannot be stored it must not be in memory either: a rebuild would skip what counts as Clean
+   * after a restart.
+   */
   noteTrimmed(offset: number, length: number): void {
+    if (!this.host.fine) return;
     const { regionBytes, trackedBytes, count } = this.regions;
     const first = Math.ceil(offset / regionBytes);
     const reachesEnd = offset + length >= trackedBytes;

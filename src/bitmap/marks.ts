@@ -4,11 +4,11 @@ import { REGIONS_PER_BLOCK } from "./regions.ts";
 /** Where bitmap blocks go: every active member. */
 export interface BitmapStore {
   /**
-   * Writes blocks `first`, `first + 1`, ... of the bitmap to every active member, and resolves
+   * Writes the states of blocks `first`, `first + 1`, ... of the bitmap to every active member, and resolves
    * when they are durable on each that is still active. A member that fails is ejected and
-   * recorded meanwhile; rejects if the bytes are durable nowhere or space is missing.
+   * recorded meanwhile; rejects if the states are durable nowhere or space is missing.
    */
-  writeBlocks(first: number, bytes: Uint8Array): Promise<void>;
+  writeBlocks(first: number, states: Uint8Array): Promise<void>;
 }
 
 /**

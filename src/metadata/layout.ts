@@ -16,11 +16,46 @@ export const SLOTS_MAX = 384;
 export const BITMAP_OFFSET_SECTORS = 8;
 /** Space for the bitmap, header and states together. */
 export const BITMAP_RESERVED_SECTORS = 256;
-/** Region i's state is this far, and i bytes, behind the start of the bitmap superblock. */
-export const BITMAP_HEADER_BYTES = 1024;
-export const REGION_BYTES_MIN = 64 * 1024;
-/** The largest power of two of sectors that its 32-bit field holds. */
-export const REGION_BYTES_MAX = 2 ** 31 * 512;
+
+/** Bitmaps that lie on members, by mdadm's names: version 6, and md's classic one, version 4. */
+export const BITMAP_KINDS = ["lockless", "internal"] as const;
+export type BitmapKind = (typeof BITMAP_KINDS)[number];
+
+/** How regions lie on a member, and how large they may be (the largest is what a field holds). */
+interface BitmapFormat {
+  /** From the start of the bitmap superblock to the state of region 0. */
+  readonly headerBytes: number;
+  /** 1: a byte each. 8: a bit each, the least significant first. */
+  readonly regionsPerByte: number;
+  readonly regionBytesMin: number;
+  readonly regionBytesMax: number;
+  /** The size to begin with where none is asked for: it is doubled until the regions fit. */
+  readonly regionBytesDefault: number;
+  /** md's daemon_sleep, for whoever runs the array next. */
+  readonly daemonSleepSeconds: number;
+}
+
+const KIB = 1024;
+
+export const BITMAP_FORMATS: Readonly<Record<BitmapKind, BitmapFormat>> = {
+  lockless: {
+    headerBytes: 1024,
+    regionsPerByte: 1,
+    regionBytesMin: 64 * KIB,
+    regionBytesMax: 2 ** 31 * 512,
+    regionBytesDefault: 64 * KIB,
+    daemonSleepSeconds: 30,
+  },
+  // mdadm's numbers (add_internal_bitmap1).
+  internal: {
+    headerBytes: 256,
+    regionsPerByte: 8,
+    regionBytesMin: 4 * KIB,
+    regionBytesMax: 2 ** 31,
+    regionBytesDefault: 64 * KIB * KIB,
+    daemonSleepSeconds: 5,
+  },
+};
 
 /** Up to the end of the superblock, and a bad block log: what mdadm counts before a bitmap. */
 const METADATA_SECTORS = 24;
@@ -39,7 +74,7 @@ export interface LayoutRequest {
   readonly spares: number;
   /** Null for levels that do not stripe. */
   readonly chunkBytes: number | null;
-  readonly bitmap: "lockless" | "none";
+  readonly bitmap: BitmapKind | "none";
 }
 
 export interface MemberLayout {
@@ -73,7 +108,7 @@ export function planLayout(request: LayoutRequest): MemberLayout {
     dataOffsetSectors: dataOffset,
     dataSizeSectors: dataSize,
     usedSizeSectors: dataSize - (dataSize % unit),
-    bitmapOffsetSectors: bitmap === "lockless" ? BITMAP_OFFSET_SECTORS : 0,
+    bitmapOffsetSectors: bitmap === "none" ? 0 : BITMAP_OFFSET_SECTORS,
     maxDev: maxDevFor(request.raidDisks + request.spares),
   };
 }
@@ -97,27 +132,41 @@ export function deviceBytesFor(usableBytes: number, chunkBytes: number | null): 
 }
 
 /**
- * The region size for `trackedBytes` of the array: the smallest power of two from 64 KiB whose
- * states fit behind the header in `reservedSectors`. The kernel's llbitmap forgets the header.
+ * The region size for `trackedBytes` of the array: the smallest power of two, from the default on,
+ * whose states fit behind the header in `reservedSectors`. The kernel's llbitmap forgets the header.
  */
-export function regionBytesFor(trackedBytes: number, reservedSectors: number): number {
-  let regionBytes = REGION_BYTES_MIN;
-  while (!regionsFit(trackedBytes, regionBytes, reservedSectors)) regionBytes *= 2;
-  return regionBytes;
+export function regionBytesFor(
+  kind: BitmapKind,
+  trackedBytes: number,
+  reservedSectors: number,
+): number {
+  const { regionBytesDefault } = BITMAP_FORMATS[kind];
+  return smallestFrom(regionBytesDefault, kind, trackedBytes, reservedSectors);
+}
+
+/** The smallest region size that may be asked for. */
+export function regionBytesLeast(
+  kind: BitmapKind,
+  trackedBytes: number,
+  reservedSectors: number,
+): number {
+  const { regionBytesMin } = BITMAP_FORMATS[kind];
+  return smallestFrom(regionBytesMin, kind, trackedBytes, reservedSectors);
 }
 
 /** True if a region of `regionBytes` may be asked for. */
 export function regionBytesAllowed(
+  kind: BitmapKind,
   regionBytes: number,
   trackedBytes: number,
   reservedSectors: number,
 ): boolean {
-  const powerOfTwo = Number.isInteger(Math.log2(regionBytes));
+  const { regionBytesMin, regionBytesMax } = BITMAP_FORMATS[kind];
   return (
-    powerOfTwo &&
-    regionBytes >= REGION_BYTES_MIN &&
-    regionBytes <= REGION_BYTES_MAX &&
-    regionsFit(trackedBytes, regionBytes, reservedSectors)
+    Number.isInteger(Math.log2(regionBytes)) &&
+    regionBytes >= regionBytesMin &&
+    regionBytes <= regionBytesMax &&
+    regionsFit(kind, trackedBytes, regionBytes, reservedSectors)
   );
 }
 
@@ -126,8 +175,31 @@ export function regionCount(tracked: number, region: number): number {
   return Math.ceil(tracked / region);
 }
 
-function regionsFit(trackedBytes: number, regionBytes: number, reservedSectors: number): boolean {
-  return BITMAP_HEADER_BYTES + regionCount(trackedBytes, regionBytes) <= reservedSectors * 512;
+/** Bytes of a bitmap of so many regions, header and states together. */
+export function bitmapBytes(kind: BitmapKind, regions: number): number {
+  const { headerBytes, regionsPerByte } = BITMAP_FORMATS[kind];
+  return headerBytes + Math.ceil(regions / regionsPerByte);
+}
+
+function smallestFrom(
+  regionBytes: number,
+  kind: BitmapKind,
+  trackedBytes: number,
+  reservedSectors: number,
+): number {
+  let smallest = regionBytes;
+  while (!regionsFit(kind, trackedBytes, smallest, reservedSectors)) smallest *= 2;
+  return smallest;
+}
+
+function regionsFit(
+  kind: BitmapKind,
+  trackedBytes: number,
+  regionBytes: number,
+  reservedSectors: number,
+): boolean {
+  const regions = regionCount(trackedBytes, regionBytes);
+  return bitmapBytes(kind, regions) <= reservedSectors * 512;
 }
 
 /**

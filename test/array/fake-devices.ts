@@ -34,7 +34,7 @@ export const DESCRIPTION: ArrayDescription = {
   bitmap: "lockless",
   regionBytes: 64 * 1024,
   bitmapOffsetSectors: 8,
-  bitmapReservedSectors: 256,
+  bitmapKept: { daemonSleepSeconds: 30, writeBehind: 0, sectorsReserved: 256 },
 };
 
 export function superblockOf(devNumber: number, roles: readonly number[]): Superblock {

@@ -281,7 +281,7 @@ describe("a write that found no space", () => {
 
 describe("without a bitmap on disk", () => {
   test("states live in memory, nothing is written, and nothing is infected", async () => {
-    const world = new BitmapWorld(BLOCK_BYTES, false);
+    const world = new BitmapWorld(BLOCK_BYTES, "none");
     await world.write(3, 4);
     expect(world.states(3, 5)).toEqual([Dirty, Dirty]);
     expect(world.bitmap.tryBegin(3, 4)).toBe(true);

@@ -20,11 +20,13 @@ export class BitmapWorld implements BitmapStore {
   onDirtied: () => void = () => undefined;
   parityWanted = 0;
 
-  constructor(trackedBytes: number, persistent = true) {
+  /** `bitmap`: what the array has. */
+  constructor(trackedBytes: number, bitmap: "lockless" | "internal" | "none" = "lockless") {
     this.regions = Regions.create(trackedBytes, REGION_BYTES, true);
     this.disk = new Uint8Array(this.regions.blocks * 512);
     this.bitmap = new WriteBitmap(this.regions, {
-      store: persistent ? this : null,
+      store: bitmap === "none" ? null : this,
+      fine: bitmap === "lockless",
       conditions: () => this.conditions,
       parityWanted: () => this.parityWanted++,
       dirtied: () => {

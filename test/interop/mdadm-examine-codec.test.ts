@@ -52,6 +52,7 @@ afterAll(() => rm(folder, { recursive: true }));
 async function examine(superblock: Superblock): Promise<Record<string, string>> {
   const path = join(folder, "member.img");
   const bitmap = encodeBitmapSuperblock({
+    kind: "lockless",
     uuid: superblock.setUuid,
     events: superblock.events,
     eventsCleared: 0,

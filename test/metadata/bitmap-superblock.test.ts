@@ -7,9 +7,10 @@ import {
   type BitmapSuperblock,
   decodeBitmapSuperblock,
   encodeBitmapSuperblock,
+  firstUseState,
 } from "../../src/metadata/bitmap-superblock.ts";
 import { holds } from "./properties.ts";
-import { BITMAP, bitmapSuperblock } from "./samples.ts";
+import { BITMAP, bitmapSuperblock, INTERNAL } from "./samples.ts";
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 const decode = (bytes: Uint8Array) => decodeBitmapSuperblock(bytes, "/images/a");
@@ -24,8 +25,8 @@ function refusal(bytes: Uint8Array): string {
   }
 }
 
-const refusalOf = (change: Partial<BitmapSuperblock>) =>
-  refusal(encodeBitmapSuperblock({ ...BITMAP, ...change }));
+const refusalOf = (change: Partial<BitmapSuperblock>, of = BITMAP) =>
+  refusal(encodeBitmapSuperblock({ ...of, ...change }));
 
 function withVersion(version: number): Uint8Array {
   const bytes = Buffer.from(encodeBitmapSuperblock(BITMAP));
@@ -68,6 +69,35 @@ describe("bitmap superblock: bytes", () => {
   });
 });
 
+describe("bitmap superblock: bytes of an internal one", () => {
+  it("are magic, version 4 and fields as md has them, up to the first bit at 256", () => {
+    const expected = Buffer.alloc(256);
+    expected.write("6269746d04000000", "hex");
+    expected.write("101112131415161718191a1b1c1d1e1f", 8, "hex");
+    expected.writeBigUInt64LE(42n, 24);
+    expected.writeBigUInt64LE(7n, 32);
+    expected.writeBigUInt64LE(405_504n, 40);
+    expected.writeUInt32LE(64 * 1024 * 1024, 52);
+    expected.writeUInt32LE(5, 56);
+    expected.writeUInt32LE(256, 64);
+    expect(hex(encodeBitmapSuperblock(INTERNAL))).toBe(hex(expected));
+  });
+
+  it("have the region size in bytes, also where md takes one of a single sector", () => {
+    const bytes = Buffer.from(encodeBitmapSuperblock({ ...INTERNAL, syncSizeSectors: 1 }));
+    bytes.writeUInt32LE(512, 52);
+    expect(decode(bytes)).toMatchObject({ kind: "internal", regionSectors: 1 });
+  });
+
+  it("know no first use and no zeroes: such bits and bytes say nothing", () => {
+    const bytes = Buffer.from(encodeBitmapSuperblock({ ...INTERNAL, state: BITMAP_FIRST_USE }));
+    Buffer.from(encodeBitmapSuperblock(BITMAP)).copy(bytes, 192, 192, 256);
+    const found = decode(bytes);
+    expect(found.knownZero).toBeNull();
+    expect(firstUseState(found)).toBeNull();
+  });
+});
+
 describe("bitmap superblock: round trips", () => {
   it("decodes what it has encoded, and encodes that to the same bytes", () => {
     holds(
@@ -98,12 +128,11 @@ describe("bitmap superblock: refusals", () => {
 
   it.each([
     [3, "internal, of the byte order of its host"],
-    [4, "internal"],
     [5, "clustered"],
     [7, "unknown"],
   ])("is unsupported and named at version %i", (version, kind) => {
     expect(refusal(withVersion(version))).toBe(
-      `superblock-unsupported: /images/a: bitmap version ${version} (${kind}) is not supported, only 6`,
+      `superblock-unsupported: /images/a: bitmap version ${version} (${kind}) is not supported, only 4 and 6`,
     );
   });
 
@@ -130,6 +159,31 @@ describe("bitmap superblock: refusals", () => {
     ["as many as the default reserve holds", { sectorsReserved: 0, syncSizeSectors: 3072 * 128 }],
   ])("is accepted: %s", (_, change) => {
     expect(refusalOf(change)).toBe("accepted");
+  });
+
+  it.each<[string, Partial<BitmapSuperblock>]>([
+    ["a region of no size", { regionSectors: 0 }],
+    ["a region that is no power of two", { regionSectors: 384 }],
+    ["a region of less than a sector", { regionSectors: 0.5 }],
+    ["a bit more than fits behind the header", { syncSizeSectors: 1_046_529 * 131_072 }],
+    ["a bit more than fits in a sector", { sectorsReserved: 1, syncSizeSectors: 2049 * 131_072 }],
+    ["no daemon sleep", { daemonSleepSeconds: 0 }],
+    ["more writes behind than md can count", { writeBehind: 16_384 }],
+  ])("is corrupt, as an internal one: %s", (_, change) => {
+    expect(refusalOf(change, INTERNAL)).toMatch(/^bitmap-corrupt: /);
+    expect(refusalOf({ ...change, state: BITMAP_FIRST_USE }, INTERNAL)).toMatch(
+      /^bitmap-corrupt: /,
+    );
+  });
+
+  it.each<[string, Partial<BitmapSuperblock>]>([
+    ["the largest region its field holds", { regionSectors: 2 ** 22 }],
+    ["as many bits as fit behind the header", { syncSizeSectors: 1_046_528 * 131_072 }],
+    ["as many as fit in a sector", { sectorsReserved: 1, syncSizeSectors: 2048 * 131_072 }],
+    ["any number where the space is unknown", { sectorsReserved: 0, syncSizeSectors: 2 ** 40 }],
+    ["as many writes behind as md counts", { writeBehind: 16_383 }],
+  ])("is accepted, as an internal one: %s", (_, change) => {
+    expect(refusalOf(change, INTERNAL)).toBe("accepted");
   });
 
   it("is corrupt with events beyond what counts exactly", () => {

@@ -7,6 +7,7 @@ import {
   planLayout,
   regionBytesAllowed,
   regionBytesFor,
+  regionBytesLeast,
   regionCount,
 } from "../../src/metadata/layout.ts";
 import { holds } from "./properties.ts";
@@ -130,17 +131,17 @@ describe("regionBytesFor", () => {
     ["1 TiB", TIB, 16 * MIB, 65_536],
     ["4 TiB", 4 * TIB, 64 * MIB, 65_536],
   ])("of %s counts the header too", (_, trackedBytes, regionBytes, regions) => {
-    expect(regionBytesFor(trackedBytes, 256)).toBe(regionBytes);
+    expect(regionBytesFor("lockless", trackedBytes, 256)).toBe(regionBytes);
     expect(regionCount(trackedBytes, regionBytes)).toBe(regions);
   });
 
   it("is the smallest that is allowed", () => {
     holds(
       fc.property(fc.maxSafeNat(), fc.integer({ min: 6, max: 4096 }), (tracked, reserved) => {
-        const region = regionBytesFor(tracked, reserved);
+        const region = regionBytesFor("lockless", tracked, reserved);
         fc.pre(region <= 2 ** 40);
-        expect(regionBytesAllowed(region, tracked, reserved)).toBe(true);
-        expect(regionBytesAllowed(region / 2, tracked, reserved)).toBe(false);
+        expect(regionBytesAllowed("lockless", region, tracked, reserved)).toBe(true);
+        expect(regionBytesAllowed("lockless", region / 2, tracked, reserved)).toBe(false);
       }),
     );
   });
@@ -151,7 +152,29 @@ describe("regionBytesFor", () => {
     ["more than its field holds", 2 ** 41, false],
     ["larger than needed", 64 * MIB, true],
   ])("or a region may be asked for: %s", (_, regionBytes, allowed) => {
-    expect(regionBytesAllowed(regionBytes, GIB, 256)).toBe(allowed);
+    expect(regionBytesAllowed("lockless", regionBytes, GIB, 256)).toBe(allowed);
+  });
+
+  it.each([
+    ["100 MiB", 100 * MIB, 64 * MIB, 2],
+    ["64 TiB less a region", 64 * TIB - 64 * MIB, 128 * MIB, 524_288],
+    ["as much as 256 sectors hold bits for", 1_046_528 * 64 * MIB, 64 * MIB, 1_046_528],
+    ["256 TiB", 256 * TIB, 512 * MIB, 524_288],
+  ])("of %s in an internal bitmap is mdadm's", (_, trackedBytes, regionBytes, regions) => {
+    expect(regionBytesFor("internal", trackedBytes, 256)).toBe(regionBytes);
+    expect(regionCount(trackedBytes, regionBytes)).toBe(regions);
+  });
+
+  it("may be asked for from 4 KiB on in an internal bitmap, if the bits fit", () => {
+    const allowed = (regionBytes: number, trackedBytes: number): boolean =>
+      regionBytesAllowed("internal", regionBytes, trackedBytes, 256);
+    expect(allowed(4 * KIB, GIB)).toBe(true);
+    expect(allowed(2 * KIB, MIB)).toBe(false);
+    expect(allowed(4 * KIB, 4 * GIB)).toBe(false);
+    expect(allowed(2 ** 31, GIB)).toBe(true);
+    expect(allowed(2 ** 32, GIB)).toBe(false);
+    expect(regionBytesLeast("internal", 4 * GIB, 256)).toBe(8 * KIB);
+    expect(regionBytesLeast("internal", GIB, 256)).toBe(4 * KIB);
   });
 
   it("counts a short last region", () => {

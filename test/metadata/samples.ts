@@ -34,6 +34,7 @@ export const RAID5_MEMBER_SECTORS = RAID5.dataOffsetSectors + RAID5.dataSizeSect
 
 /** The bitmap of {@link RAID5}. */
 export const BITMAP: BitmapSuperblock = {
+  kind: "lockless",
   uuid: RAID5.setUuid,
   events: 42,
   eventsCleared: 7,
@@ -47,6 +48,15 @@ export const BITMAP: BitmapSuperblock = {
     newest: { events: 42, utime: { seconds: 1_700_000_100, microseconds: 5 } },
     older: NO_UPDATE,
   },
+};
+
+/** A classic bitmap of {@link RAID5}. */
+export const INTERNAL: BitmapSuperblock = {
+  ...BITMAP,
+  kind: "internal",
+  regionSectors: 131_072,
+  daemonSleepSeconds: 5,
+  knownZero: null,
 };
 
 export const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
@@ -114,7 +124,8 @@ export const superblock: fc.Arbitrary<Superblock> = fc
 const stamp = fc.record({ events, utime: timestamp });
 export const knownZeroRecord = fc.record({ newest: stamp, older: stamp });
 
-export const bitmapSuperblock: fc.Arbitrary<BitmapSuperblock> = fc
+/** Bitmap superblocks that decode. */
+const lockless: fc.Arbitrary<BitmapSuperblock> = fc
   .record({
     uuid,
     events,
@@ -128,7 +139,30 @@ export const bitmapSuperblock: fc.Arbitrary<BitmapSuperblock> = fc
   })
   .map(({ regions, regionShift, ...values }) => ({
     ...values,
+    kind: "lockless",
     regionSectors: 2 ** regionShift,
     syncSizeSectors: regions * 2 ** regionShift,
     sectorsReserved: 256,
   }));
+
+const internal: fc.Arbitrary<BitmapSuperblock> = fc
+  .record({
+    uuid,
+    events,
+    eventsCleared: events,
+    regions: fc.integer({ min: 0, max: (256 * 512 - 256) * 8 }),
+    state: fc.integer({ min: 0, max: 0xffff }),
+    regionShift: fc.integer({ min: 0, max: 22 }),
+    daemonSleepSeconds: fc.integer({ min: 1, max: 2 ** 32 - 1 }),
+    writeBehind: fc.integer({ min: 0, max: 16_383 }),
+    sectorsReserved: fc.constantFrom(0, 256, 2 ** 32 - 1),
+  })
+  .map(({ regions, regionShift, ...values }) => ({
+    ...values,
+    kind: "internal",
+    regionSectors: 2 ** regionShift,
+    syncSizeSectors: regions * 2 ** regionShift,
+    knownZero: null,
+  }));
+
+export const bitmapSuperblock = fc.oneof(lockless, internal);

@@ -1,13 +1,15 @@
 /** New arrays on simulated disks, and what lies on disks without the help of the engine. */
+import { STATE_FORMATS } from "../../src/bitmap/on-disk.ts";
 import { State } from "../../src/bitmap/transitions.ts";
 import { SimulatedDisk } from "../../src/member/simulated-disk.ts";
 import { encodeBitmapSuperblock } from "../../src/metadata/bitmap-superblock.ts";
 import { FEATURE_BITMAP_OFFSET, FEATURE_RAID0_LAYOUT } from "../../src/metadata/features.ts";
 import { NO_UPDATE } from "../../src/metadata/known-zero.ts";
 import {
-  BITMAP_HEADER_BYTES,
+  BITMAP_FORMATS,
   BITMAP_OFFSET_SECTORS,
   BITMAP_RESERVED_SECTORS,
+  type BitmapKind,
   deviceBytesFor,
   type MemberLayout,
   planLayout,
@@ -23,7 +25,7 @@ import {
   ROLE_SPARE,
   SUPERBLOCK_OFFSET_BYTES,
 } from "../../src/metadata/superblock.ts";
-import { timestampAt } from "../../src/metadata/timestamp.ts";
+import { type Timestamp, timestampAt } from "../../src/metadata/timestamp.ts";
 import { formatUuid, UUID_BYTES } from "../../src/metadata/uuid.ts";
 import { arrayBytes, type OracleShape } from "../raid/oracle-placement.ts";
 import { trackedBytes } from "../raid/oracle.ts";
@@ -40,7 +42,9 @@ export interface Shape {
   readonly sizeBytes: number;
   /** By slot, in place of that: levels 0 and linear take members of any size. */
   readonly sizes?: readonly number[];
-  readonly bitmap: "lockless" | "none";
+  readonly bitmap: BitmapKind | "none";
+  /** Of an internal bitmap, in place of {@link REGION_BYTES_INTERNAL}. */
+  readonly regionBytes?: number;
   /** Slot 0 is read from last. */
   readonly writeMostly: boolean;
   /** As mdadm makes it: what is Unwritten may hold anything. */
@@ -51,7 +55,8 @@ export interface Shape {
 export const MIRROR = { level: "1", layout: 0, chunkBytes: 0 } as const;
 
 const EVENTS = 1;
-const DAEMON_SLEEP_SECONDS = 30;
+/** Small enough that a small array has regions enough. */
+export const REGION_BYTES_INTERNAL = 64 * 1024;
 
 export function newUuid(world: World): Uint8Array {
   return Uint8Array.from({ length: UUID_BYTES }, () => world.below(256));
@@ -73,7 +78,7 @@ export function newArrayDisks(world: World, shape: Shape): Map<string, Simulated
     const superblock = encodeSuperblock({
       ...empty,
       featureMap:
-        (shape.bitmap === "lockless" ? FEATURE_BITMAP_OFFSET : 0) |
+        (shape.bitmap !== "none" ? FEATURE_BITMAP_OFFSET : 0) |
         (shape.level === "0" ? FEATURE_RAID0_LAYOUT : 0),
       ...{ setUuid: uuid, setName: "sim", ctime: created, utime: created, events: EVENTS },
       ...{ level: LEVELS[shape.level], layout: shape.layout, raidDisks: shape.raidDisks },
@@ -88,9 +93,9 @@ export function newArrayDisks(world: World, shape: Shape): Map<string, Simulated
       resyncOffsetSectors: "clean",
       roles: empty.roles.map((_, number) => (number < shape.raidDisks ? number : ROLE_SPARE)),
     });
-    if (shape.bitmap === "lockless") {
+    if (shape.bitmap !== "none") {
       const offset = SUPERBLOCK_OFFSET_BYTES + BITMAP_OFFSET_SECTORS * 512;
-      put(disk, encodeBitmap(shape, uuid, created), offset);
+      put(disk, encodeBitmap(shape.bitmap, shape, uuid, created), offset);
     }
     put(disk, superblock, SUPERBLOCK_OFFSET_BYTES);
     return [`/disk${slot}`, disk] as const;
@@ -98,26 +103,33 @@ export function newArrayDisks(world: World, shape: Shape): Map<string, Simulated
   return new Map(disks);
 }
 
-function encodeBitmap(shape: Shape, uuid: string, utime: ReturnType<typeof timestampAt>) {
+function encodeBitmap(kind: BitmapKind, shape: Shape, uuid: string, utime: Timestamp): Uint8Array {
   const tracked = trackedBytes(oracleShape(shape));
-  const regionBytes = regionBytesFor(tracked, BITMAP_RESERVED_SECTORS);
+  const { headerBytes, daemonSleepSeconds } = BITMAP_FORMATS[kind];
+  const regionBytes =
+    kind === "internal"
+      ? (shape.regionBytes ?? REGION_BYTES_INTERNAL)
+      : regionBytesFor(kind, tracked, BITMAP_RESERVED_SECTORS);
   const newest = { events: EVENTS, utime };
+  const isZero = kind === "lockless" && shape.unknown !== true;
   const header = encodeBitmapSuperblock({
+    kind,
     uuid,
     events: EVENTS,
     eventsCleared: EVENTS,
     syncSizeSectors: tracked / 512,
     state: 0,
     regionSectors: regionBytes / 512,
-    daemonSleepSeconds: DAEMON_SLEEP_SECONDS,
+    daemonSleepSeconds,
     writeBehind: 0,
     sectorsReserved: BITMAP_RESERVED_SECTORS,
-    knownZero: shape.unknown === true ? null : { newest, older: NO_UPDATE },
+    knownZero: isZero ? { newest, older: NO_UPDATE } : null,
   });
   const bytes = new Uint8Array(BITMAP_RESERVED_SECTORS * 512);
   bytes.set(header);
-  const states = bytes.subarray(BITMAP_HEADER_BYTES);
-  states.fill(State.Unwritten, 0, regionCount(tracked, regionBytes));
+  const states = new Uint8Array(regionCount(tracked, regionBytes));
+  states.fill(kind === "lockless" ? State.Unwritten : State.Clean);
+  bytes.set(STATE_FORMATS[kind].pack(states), headerBytes);
   return bytes;
 }
 

@@ -1,27 +1,39 @@
 /** Rules about the order of member operations, checked on the trace of a whole run. */
 import { expect } from "vitest";
 import type { RaidArray } from "../../src/array/array.ts";
+import { STATE_FORMATS } from "../../src/bitmap/on-disk.ts";
 import { State } from "../../src/bitmap/transitions.ts";
+import type { BitmapKind } from "../../src/metadata/layout.ts";
 import { decodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../../src/metadata/superblock.ts";
 import type { Machine } from "./machine.ts";
 import type { Operation } from "./traced.ts";
 
+/** Of an array that has a bitmap on its members. */
+export function kindOf({ about }: RaidArray): BitmapKind {
+  if (about.bitmap === "none") throw new Error("the array has no bitmap");
+  return about.bitmap;
+}
+
 /** The region states that a member is sure to hold, after the durable writes that have ended. */
 class DurableStates {
   private readonly states: Uint8Array;
+  private readonly kind: BitmapKind;
   private readonly offset: number;
 
   constructor(array: RaidArray) {
-    this.offset = array.metadata.statesOffset();
+    this.kind = kindOf(array);
+    this.offset = array.metadata.statesOffset(this.kind);
     this.states = new Uint8Array(array.regions.count);
   }
 
-  /** Bytes of states among those that an operation writes: first region, and its states. */
+  /** The states among what an operation writes: first region, and a byte for each. */
   part({ kind, offset, length, bytes }: Operation): { first: number; states: Uint8Array } | null {
-    const first = offset - this.offset;
+    const { regionsPerByte, unpack } = STATE_FORMATS[this.kind];
+    const first = (offset - this.offset) * regionsPerByte;
     const inside = first >= 0 && first < this.states.length;
     if (kind !== "writeDurable" || bytes === null || !inside) return null;
-    return { first, states: bytes.subarray(0, Math.min(length, this.states.length - first)) };
+    const regions = Math.min(length * regionsPerByte, this.states.length - first);
+    return { first, states: unpack(bytes, regions) };
   }
 
   apply(operation: Operation): void {

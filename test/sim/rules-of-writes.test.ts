@@ -14,6 +14,7 @@ import {
   expectMarkedBeforeData,
   expectSyncedBeforeEqual,
   isSuperblock,
+  kindOf,
 } from "./order.ts";
 import { KiB, QUICK, SHAPE, startMachine, untilIssued, write } from "./rule-machine.ts";
 import type { Operation } from "./traced.ts";
@@ -30,7 +31,8 @@ const isBitmapSuperblock = (machine: Machine) => (operation: Operation) =>
   operation.kind === "writeDurable" && operation.offset === machine.array.metadata.bitmapOffset();
 
 const isStates = (machine: Machine) => (operation: Operation) =>
-  operation.kind === "writeDurable" && operation.offset === machine.array.metadata.statesOffset();
+  operation.kind === "writeDurable" &&
+  operation.offset === machine.array.metadata.statesOffset(kindOf(machine.array));
 
 describe("1: durable before data", () => {
   it("a region is marked on every member before its data is issued to any", async () => {
