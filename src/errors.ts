@@ -48,6 +48,11 @@ export const CATALOGUE = {
   "member-in-use": { errno: Errno.EINVAL, remedy: "stop the server that has it open" },
   "member-listed-twice": { errno: Errno.EINVAL, remedy: "name each member once" },
   "member-not-file": { errno: Errno.EINVAL, remedy: "use image files or block devices" },
+  "no-members": {
+    errno: Errno.EINVAL,
+    remedy: "make an array there: nbd-raid create, or NBD_RAID_CREATE if it is empty",
+  },
+  "directory-denied": { errno: Errno.EPERM, remedy: "chown it to that user, or mount it writable" },
   "superblock-corrupt": {
     errno: Errno.EIO,
     remedy: "leave it out, then add a blank image in its place",
@@ -85,8 +90,11 @@ export const CATALOGUE = {
   "no-space": { errno: Errno.ENOSPC, remedy: "free space on the members' file systems" },
   "shutting-down": { errno: Errno.ESHUTDOWN, remedy: "start the server again" },
   // servers and sockets
-  "address-in-use": { errno: Errno.EINVAL, remedy: "choose another with --listen" },
-  "address-invalid": { errno: Errno.EINVAL, remedy: "nbd://HOST:PORT or nbd+unix:///?socket=PATH" },
+  "address-in-use": { errno: Errno.EINVAL, remedy: "choose another with --listen or --metrics" },
+  "address-invalid": {
+    errno: Errno.EINVAL,
+    remedy: "nbd://HOST:PORT or nbd+unix:///?socket=PATH; HOST:PORT for --metrics",
+  },
   "tls-invalid": { errno: Errno.EINVAL, remedy: "correct the certificates or keys" },
   "control-in-use": { errno: Errno.EINVAL, remedy: "another server has it; choose with --control" },
   "control-denied": { errno: Errno.EPERM, remedy: "run it as the user that runs the server" },

@@ -8,6 +8,8 @@ import type { Terminal } from "./terminal.ts";
 /** What every command is given, and where it leaves its exit code. */
 export interface Context {
   readonly terminal: Terminal;
+  /** Relative members are in this one. Without: in the working directory. */
+  readonly directory?: string;
   exitCode: number;
 }
 
@@ -31,7 +33,12 @@ export function connectControl(context: Context, options: { control?: string }):
 
 /** The server's working directory is another: paths travel absolute. URIs stay as they are. */
 export function absoluteMember(member: string): string {
-  return /^nbd(s|\+unix|s\+unix)?:\/\//.test(member) ? member : resolve(member);
+  return memberIn(".", member);
+}
+
+/** The same, relative to a directory. */
+export function memberIn(directory: string, member: string): string {
+  return /^nbd(s|\+unix|s\+unix)?:\/\//.test(member) ? member : resolve(directory, member);
 }
 
 /** A member of a running array: a slot number too. (A file named 0 is ./0.) */

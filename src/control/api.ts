@@ -121,10 +121,36 @@ const ConnectionSchema = Type.Object(
 /** One NBD client, as `status` shows it. */
 export type Connection = Static<typeof ConnectionSchema>;
 
+/** What clients have asked of an export since the start; refused requests do not count. */
+const ExportSchema = Type.Object(
+  {
+    name: Type.String(),
+    connections: Type.Integer({ minimum: 0, description: "that chose it, past ones too" }),
+    requests: Type.Object(
+      {
+        read: Count,
+        write: Count,
+        flush: Count,
+        trim: Count,
+        cache: Count,
+        writeZeroes: Count,
+        blockStatus: Count,
+      },
+      strict,
+    ),
+    readBytes: Bytes,
+    writtenBytes: Bytes,
+  },
+  strict,
+);
+/** One export's traffic, as `status --json` shows it. */
+export type ExportTotals = Static<typeof ExportSchema>;
+
 export const StatusSchema = Type.Object(
   {
     version: Type.Literal(1),
     arrays: Type.Array(ArraySchema),
+    exports: Type.Array(ExportSchema),
     connections: Type.Array(ConnectionSchema),
   },
   strict,

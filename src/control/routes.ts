@@ -6,7 +6,6 @@ import {
   AddBody,
   ArrayParams,
   ArraySchema,
-  type Connection,
   ErrorSchema,
   MemberBody,
   Nothing,
@@ -16,12 +15,11 @@ import {
   Stopped,
   SyncBody,
 } from "./api.ts";
+import { findArray, type Reported, statusDocument } from "./status.ts";
 import { Type } from "typebox";
 
 /** What the control API acts on. */
-export interface Controlled {
-  readonly arrays: readonly ArrayControl[];
-  readonly connections: () => Connection[];
+export interface Controlled extends Reported {
   /** Stops serving and marks the arrays clean; resolves when that is done. */
   readonly stop: () => Promise<void>;
 }
@@ -29,7 +27,7 @@ export interface Controlled {
 /** Every route of the API. `closing` rejects when the server goes, and ends what still waits. */
 export function addRoutes(
   instance: FastifyInstance,
-  { arrays, connections, stop }: Controlled,
+  controlled: Controlled,
   closing: Promise<never>,
 ): void {
   const app = instance.withTypeProvider<TypeBoxTypeProvider>();
@@ -37,26 +35,18 @@ export function addRoutes(
   const answersArray = { params: ArrayParams, response: { 200: ArraySchema, ...error } };
   const answersNothing = { params: ArrayParams, response: { 200: Nothing, ...error } };
 
-  const find = (name: string): ArrayControl => {
-    const array = arrays.find((candidate) => candidate.name === name);
-    if (array === undefined) throw new NbdRaidError("unknown-array", `no array named "${name}"`);
-    return array;
-  };
+  const find = (name: string): ArrayControl => findArray(controlled.arrays, name);
 
   app.get(
     "/v1/status",
     {
       schema: {
-        summary: "All arrays and connections, or those of one array",
+        summary: "All arrays, exports and connections, or those of one array",
         querystring: StatusQuery,
         response: { 200: StatusSchema, ...error },
       },
     },
-    ({ query: { array: name } }) => ({
-      version: 1 as const,
-      arrays: (name === undefined ? arrays : [find(name)]).map((array) => array.status()),
-      connections: connections().filter((one) => name === undefined || one.export === name),
-    }),
+    ({ query }) => statusDocument(controlled, query.array),
   );
 
   app.post(
@@ -146,7 +136,7 @@ export function addRoutes(
       },
     },
     async () => {
-      await stop();
+      await controlled.stop();
       return { pid: process.pid };
     },
   );

@@ -6,6 +6,7 @@ import type { Limits } from "./limits.ts";
 import { Session, type SessionContext } from "./session.ts";
 import type { TlsMode } from "./starttls.ts";
 import { sendInSlices, type TlsEndpoint } from "./tls.ts";
+import type { Transmission } from "./transmission.ts";
 
 /** Timers are handed in. */
 export interface Timers {
@@ -121,6 +122,11 @@ export class Connection {
       readBytes,
       writtenBytes,
     };
+  }
+
+  /** What the client has asked of its export so far; null while it negotiates. */
+  get transmission(): Transmission | null {
+    return this.#session.transmission;
   }
 
   /** Answers what is in flight and closes; see {@link done}. */

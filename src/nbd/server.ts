@@ -23,6 +23,7 @@ import { MemoryGuard } from "./memory-guard.ts";
 import { SlabPool } from "./slab.ts";
 import type { TlsMode } from "./starttls.ts";
 import type { TlsEndpoint } from "./tls.ts";
+import { type ExportTraffic, Traffic } from "./traffic.ts";
 import { formatUri, parseUri } from "./uri.ts";
 
 export interface NbdServerOptions {
@@ -50,6 +51,8 @@ export class NbdServer {
   readonly #listeners: Listener[] = [];
   readonly #connections = new Set<Connection>();
   readonly #memoryGuard: MemoryGuard<Connection>;
+  /** Of connections that have ended. */
+  readonly #past: ReadonlyMap<string, Traffic>;
   #look: NodeJS.Timeout | null = null;
   readonly #reported = new Set<string>();
   readonly #tlsRequired: boolean;
@@ -68,6 +71,7 @@ export class NbdServer {
     const allLimits = { ...DEFAULT_LIMITS, ...limits };
     const pool = new SlabPool(allLimits.memoryBytes);
     this.#memoryGuard = new MemoryGuard(pool, allLimits);
+    this.#past = new Map(exports.map(({ name }) => [name, new Traffic()]));
     this.#context = {
       exports,
       logger,
@@ -116,6 +120,15 @@ export class NbdServer {
   /** Clients that have chosen an export. */
   connections(): ConnectionStatus[] {
     return [...this.#connections].flatMap((connection) => connection.status() ?? []);
+  }
+
+  /** What clients have asked of each export since the server was made. */
+  traffic(): ExportTraffic[] {
+    const totals = new Map([...this.#past].map(([name, past]) => [name, new Traffic(past)]));
+    for (const { transmission } of this.#connections) {
+      if (transmission !== null) totals.get(transmission.exported.name)?.add(transmission);
+    }
+    return [...totals].map(([name, total]) => total.describe(name));
   }
 
   /**
@@ -169,8 +182,14 @@ export class NbdServer {
     const connection = new Connection(accepted, mode, this.#context);
     this.#context.logger.debug({ peer: connection.peer }, "connection accepted");
     this.#connections.add(connection);
-    void connection.done.then(() => this.#connections.delete(connection));
+    void connection.done.then(() => this.#forget(connection));
     this.#watchMemory();
+  }
+
+  #forget(connection: Connection): void {
+    const { transmission } = connection;
+    const counted = this.#connections.delete(connection) && transmission !== null;
+    if (counted) this.#past.get(transmission.exported.name)?.add(transmission);
   }
 
   /** As long as there are connections. */

@@ -37,11 +37,15 @@ const STRANGE_CONTEXTS: Refusal = {
   text: "BLOCK_STATUS names a context that is not selected, or one twice",
 };
 
+const COMMAND_COUNT = Math.max(...Object.values(Command)) + 1;
+
 export class Transmission {
   readonly exported: Export;
   /** Payload bytes of the READs and WRITEs the device was asked for. */
   readBytes = 0;
   writtenBytes = 0;
+  /** Requests the device was asked for, by the number of their command. */
+  readonly requests: number[] = new Array<number>(COMMAND_COUNT).fill(0);
   readonly #context: TransmissionContext;
   readonly #answers: Answers;
   readonly #contexts: readonly MetaContext[];
@@ -158,6 +162,7 @@ export class Transmission {
     const { offset, length, flags } = request;
     const { device } = this.exported;
     const fua = (flags & CommandFlag.FUA) !== 0;
+    this.requests[request.command]!++;
     switch (request.command) {
       case Command.READ:
         this.readBytes += length;

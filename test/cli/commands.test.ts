@@ -26,7 +26,12 @@ describe("status", () => {
     const array = new FakeArray();
     const { code, stdout } = await nbdRaid(["status", "--json"], await serving(array));
     expect(code).toBe(0);
-    expect(JSON.parse(stdout)).toEqual({ version: 1, arrays: [array.current], connections: [] });
+    expect(JSON.parse(stdout)).toEqual({
+      version: 1,
+      arrays: [array.current],
+      exports: [],
+      connections: [],
+    });
   });
 
   test("prints text without, coloured on a terminal only", async () => {

@@ -276,7 +276,7 @@ mismatch: 8 sectors
     const connections = [
       { export: "data", peer: "unix", tls: false, inFlight: 3, readBytes: MIB, writtenBytes: 0 },
     ];
-    const text = renderStatus({ version: 1, arrays: [], connections }, plain);
+    const text = renderStatus({ version: 1, arrays: [], exports: [], connections }, plain);
     expect(text).toBe(`  CLIENT  EXPORT  TLS  IN FLIGHT   READ  WRITTEN
   unix    data    no           3  1 MiB      0 B
 `);

@@ -14,6 +14,7 @@ describe("what serve is to do", () => {
       listen: ["nbd://127.0.0.1:10809"],
       descriptors: [],
       control: "/default.sock",
+      metrics: null,
       readOnly: false,
       run: false,
       force: false,
@@ -53,6 +54,29 @@ describe("what serve is to do", () => {
     expect(serveOptions(["/a"], asked, null, [3], defaults)).toMatchObject(asked);
   });
 
+  test("listens by default where $NBD_RAID_LISTEN says, which the others come before", () => {
+    const at = (flags: ServeFlags, config: { members: string[]; listen?: string[] } | null) =>
+      serveOptions(config === null ? ["/a"] : [], flags, config, [], defaults, "nbd://h:1").listen;
+    expect(at({}, null)).toEqual(["nbd://h:1"]);
+    expect(at({ listen: ["nbd://h:2"] }, null)).toEqual(["nbd://h:2"]);
+    expect(at({}, { members: ["/a"], listen: ["nbd://h:3"] })).toEqual(["nbd://h:3"]);
+  });
+
+  test("tells metrics where the command line says, or else the file", () => {
+    const config = { members: ["/a"], metrics: "[::1]:9000" };
+    const at = (flags: ServeFlags) => serveOptions([], flags, config, [], defaults).metrics;
+    expect(at({})).toEqual({ host: "::1", port: 9000 });
+    expect(at({ metrics: "localhost:0" })).toEqual({ host: "localhost", port: 0 });
+  });
+
+  test.each(["9000", ":9000", "host:", "host:65536", "http://host:9000", "::1:9000", "[::1]", ""])(
+    "refuses to tell metrics at %j",
+    (metrics) => {
+      const usage = expect.objectContaining({ code: "usage" }) as Error;
+      expect(() => serveOptions(["/a"], { metrics }, null, [], defaults)).toThrowError(usage);
+    },
+  );
+
   test("with --control none: none, and the default place is not even looked for", () => {
     const never = () => expect.unreachable();
     expect(serveOptions(["/a"], { control: "none" }, null, [], never).control).toBeNull();
@@ -76,6 +100,7 @@ listen:
   - nbd://127.0.0.1:10809
   - nbd+unix:///?socket=/run/x.sock
 control: control.sock
+metrics: 127.0.0.1:10810
 readOnly: true
 run: false
 force: false
@@ -85,6 +110,7 @@ logLevel: debug
       members: ["/etc/raid/a.img", "/images/b.img", "/etc/c.img"],
       listen: ["nbd://127.0.0.1:10809", "nbd+unix:///?socket=/run/x.sock"],
       control: "/etc/raid/control.sock",
+      metrics: "127.0.0.1:10810",
       readOnly: true,
       run: false,
       force: false,

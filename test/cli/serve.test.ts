@@ -44,6 +44,7 @@ function optionsFor(folder: string, members: string[]) {
     listen: [`nbd+unix:///?socket=${join(folder, "nbd.sock")}`],
     descriptors: [],
     control: join(folder, "control.sock"),
+    metrics: null,
     readOnly: false,
     run: false,
     force: false,
@@ -55,12 +56,14 @@ function optionsFor(folder: string, members: string[]) {
 function start(options: ServeOptions) {
   let stop: () => void = () => undefined;
   const uris: string[] = [];
+  let measured = "";
   let accept: () => void = () => undefined;
   const listening = new Promise<void>((resolve) => (accept = resolve));
   const ended = serve(options, pino({ level: "silent" }), {
     listening: (uri) => {
       if (uris.push(uri) === options.listen.length) accept();
     },
+    measured: (url) => (measured = url),
     controllable: (actions) => (stop = actions.stop),
   });
   ended.catch(() => undefined); // a test that cares waits for it
@@ -69,7 +72,7 @@ function start(options: ServeOptions) {
     await ended.catch(() => undefined);
   });
   const ready = () => Promise.race([listening, ended]);
-  return { ended, ready, uris, stop: () => stop() };
+  return { ended, ready, uris, url: () => measured, stop: () => stop() };
 }
 
 const contents = (paths: string[]) =>

@@ -16,6 +16,13 @@ import { pathOf } from "../../src/control/routes.ts";
 import { FakeArray, arrayStatus } from "./fake-array.ts";
 import { runControl, temporaryFolder } from "./running.ts";
 
+const totals = {
+  name: "data",
+  connections: 3,
+  requests: { read: 7, write: 6, flush: 5, trim: 4, cache: 3, writeZeroes: 2, blockStatus: 1 },
+  readBytes: 1 << 20,
+  writtenBytes: 1 << 19,
+};
 const connection = {
   export: "data",
   peer: "unix",
@@ -33,7 +40,7 @@ async function raw(path: string, method: string, url: string, body?: string) {
 }
 
 describe("status", () => {
-  test("brings the arrays and the connections", async () => {
+  test("brings the arrays, what was asked of them, and the connections", async () => {
     const sync = {
       action: "recovery",
       pending: false,
@@ -45,20 +52,25 @@ describe("status", () => {
       etaSeconds: null,
     } as const;
     const array = new FakeArray({ sync, bitmap: null });
-    const { path } = await runControl({ arrays: [array], connections: [connection] });
+    const { path } = await runControl({
+      arrays: [array],
+      exports: [totals],
+      connections: [connection],
+    });
     expect(await new ControlClient(path).status()).toEqual({
       version: 1,
       arrays: [array.current],
+      exports: [totals],
       connections: [connection],
     });
   });
 
   test("of one array leaves out the others and their connections", async () => {
     const arrays = [new FakeArray({ name: "one" }), new FakeArray({ name: "two" })];
-    const { path } = await runControl({ arrays, connections: [connection] });
-    const { arrays: shown, connections } = await new ControlClient(path).status("two");
+    const { path } = await runControl({ arrays, exports: [totals], connections: [connection] });
+    const { arrays: shown, exports, connections } = await new ControlClient(path).status("two");
     expect(shown.map(({ name }) => name)).toEqual(["two"]);
-    expect(connections).toEqual([]);
+    expect([...exports, ...connections]).toEqual([]);
   });
 
   test("that is not of the contract's shape is an error, not sent", async () => {

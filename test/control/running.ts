@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import { onTestFinished } from "vitest";
-import type { Connection } from "../../src/control/api.ts";
+import type { Connection, ExportTotals } from "../../src/control/api.ts";
 import { type ControlServer, startControl } from "../../src/control/server.ts";
 import type { FakeArray } from "./fake-array.ts";
 
@@ -17,6 +17,7 @@ export async function temporaryFolder(): Promise<string> {
 interface Options {
   path?: string;
   arrays?: FakeArray[];
+  exports?: ExportTotals[];
   connections?: Connection[];
   stop?: () => Promise<void>;
 }
@@ -30,6 +31,7 @@ export async function runControl(options: Options): Promise<{
   const control = await startControl({
     path,
     arrays: options.arrays ?? [],
+    exports: () => options.exports ?? [],
     connections: () => options.connections ?? [],
     stop: options.stop ?? (() => Promise.resolve()),
     logger: pino({ level: "silent" }),

@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import { NbdRaidError } from "../../errors.ts";
-import { absoluteMember, type Context, jsonOption } from "../context.ts";
+import { type Context, jsonOption, memberIn } from "../context.ts";
 import { formatBytes, parseSize } from "../sizes.ts";
 import { printJson } from "../terminal.ts";
 
@@ -23,7 +23,7 @@ interface CreateOptions {
   json?: true;
 }
 
-export function addCreate(program: Command, { terminal }: Context): void {
+export function addCreate(program: Command, { terminal, directory = "." }: Context): void {
   program
     .command("create")
     .description("make an array of image files; absent ones are made with --size")
@@ -46,14 +46,17 @@ export function addCreate(program: Command, { terminal }: Context): void {
       new Option(
         "--write-mostly <member>",
         "read from it last (levels 1, 10); may be given again",
-      ).argParser((member: string, before: string[] = []) => [...before, absoluteMember(member)]),
+      ).argParser((member: string, before: string[] = []) => [
+        ...before,
+        memberIn(directory, member),
+      ]),
     )
     .option("--force", "take members that hold data, and overwrite it")
     .addOption(jsonOption())
     .addHelpText("after", HELP)
     .action(async (name: string, given: string[], options: CreateOptions) => {
       const { createArray } = await import("../../array/create.ts");
-      const members = given.map((one) => (one === "missing" ? one : absoluteMember(one)));
+      const members = given.map((one) => (one === "missing" ? one : memberIn(directory, one)));
       const created = await createArray({
         name,
         level: options.level,

@@ -1,9 +1,12 @@
+import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { NbdRaidError } from "../../errors.ts";
 import { absoluteMember, type Context, ownControlPath } from "../context.ts";
 import { accessOptions, type AccessSettings, addAccessOptions } from "../serve/access-options.ts";
 import type { Config } from "../serve/config.ts";
+import type { DirectorySource } from "../serve/directory.ts";
 import { LOG_LEVELS, type LogLevel } from "../serve/log-levels.ts";
+import { parseMetricsAddress } from "../serve/metrics-address.ts";
 import type { ServeOptions } from "../serve/serve.ts";
 
 /** Meant for this process alone (sd_listen_fds(3)): none it starts may think they are its own. */
@@ -13,8 +16,10 @@ const DEFAULT_LISTEN = "nbd://127.0.0.1:10809";
 /** As given on the command line; what is absent may stand in the configuration file. */
 export interface ServeFlags extends AccessSettings {
   config?: string;
+  directory?: string;
   listen?: string[];
   control?: string;
+  metrics?: string;
   readOnly?: true;
   run?: true;
   force?: true;
@@ -27,12 +32,14 @@ export function addServe(program: Command, context: Context): void {
     .description("serve the arrays that the members make up")
     .argument("[member...]")
     .option("--config <file>", "read members and options from a YAML file")
+    .option("--directory <dir>", "serve the members in there, or what its nbd-raid.yaml says")
     .addOption(
       new Option("--listen <uri>", `may be given again; default: ${DEFAULT_LISTEN}`).argParser(
         (uri: string, before: string[] = []) => [...before, uri],
       ),
     )
     .option("--control <path>", `the control socket to make, or "none"`)
+    .option("--metrics <host:port>", "tell Prometheus metrics at http://HOST:PORT/metrics")
     .option("--read-only", "write nothing to the members")
     .option("--run", "start although a member is missing")
     .option("--force", "start a parity array that is dirty and degraded")
@@ -46,18 +53,28 @@ export function addServe(program: Command, context: Context): void {
       const { actOnSignals, exitOnBugs } = await import("../serve/process.ts");
 
       const { stdout, env } = context.terminal;
-      const config = flags.config === undefined ? null : await loadConfig(flags.config);
+      const directory = await lookIn(members, flags);
+      const configPath = flags.config ?? directory?.config;
+      const config = configPath === undefined ? null : await loadConfig(configPath);
       const descriptors = inheritedDescriptors(env, process.pid);
       for (const name of ACTIVATION_VARIABLES) delete env[name];
-      const options = serveOptions(members, flags, config, descriptors, () =>
-        ownControlPath(context),
-      );
       const level = flags.logLevel ?? config?.logLevel ?? "info";
       const logger = await createLogger(level, context.terminal);
       exitOnBugs(logger);
+      const readOnly = flags.readOnly ?? false;
+      const found = await directory?.members?.({ terminal: context.terminal, readOnly, logger });
+      const options = serveOptions(
+        found ?? members,
+        flags,
+        config,
+        descriptors,
+        () => ownControlPath(context),
+        env["NBD_RAID_LISTEN"] || DEFAULT_LISTEN,
+      );
       const { serve } = await import("../serve/serve.ts");
       await serve(options, logger, {
         listening: (uri) => stdout.write(`listening on ${uri}\n`),
+        measured: (url) => stdout.write(`metrics at ${url}\n`),
         controllable: (actions) => actOnSignals(actions, logger),
       });
     });
@@ -68,12 +85,28 @@ const HELP = `
 The arrays are exported under their names; a single one also under the empty name.
 SIGHUP reads certificates and keys again. nbds:// listens for clients with TLS only.
 --control none serves no control socket; so does a start with sockets passed in LISTEN_FDS.
+--directory makes an array in an empty one first if $NBD_RAID_CREATE has the arguments of create.
 
 Examples:
   nbd-raid serve a.img b.img
   nbd-raid serve a.img b.img --listen nbd+unix:///?socket=/run/data.sock
   nbd-raid serve --config /etc/nbd-raid.yaml
+  nbd-raid serve --directory /srv/images --metrics 127.0.0.1:10810
 `;
+
+async function lookIn(
+  members: readonly string[],
+  { directory, config }: ServeFlags,
+): Promise<DirectorySource | null> {
+  if (directory === undefined) return null;
+  if (members.length > 0 || config !== undefined) throw manySources();
+  const { lookInDirectory } = await import("../serve/directory.ts");
+  return lookInDirectory(resolve(directory));
+}
+
+function manySources(): NbdRaidError {
+  return new NbdRaidError("usage", "give either members, --config or --directory");
+}
 
 async function loadConfig(path: string): Promise<Config> {
   const { readConfig } = await import("../serve/config.ts");
@@ -87,16 +120,18 @@ export function serveOptions(
   config: Config | null,
   descriptors: readonly number[],
   defaultControl: () => string,
+  defaultListen = DEFAULT_LISTEN,
 ): ServeOptions {
-  if (members.length > 0 === (config !== null))
-    throw new NbdRaidError("usage", "give either members or --config");
+  if (members.length > 0 === (config !== null)) throw manySources();
   const listen = flags.listen ?? config?.listen ?? [];
   const control = flags.control ?? config?.control;
+  const metrics = flags.metrics ?? config?.metrics;
   return {
     members: config?.members ?? members.map(absoluteMember),
-    listen: listen.length > 0 || descriptors.length > 0 ? listen : [DEFAULT_LISTEN],
+    listen: listen.length > 0 || descriptors.length > 0 ? listen : [defaultListen],
     descriptors,
     control: chooseControl(control, descriptors.length > 0, defaultControl),
+    metrics: metrics === undefined ? null : parseMetricsAddress(metrics),
     readOnly: flags.readOnly ?? config?.readOnly ?? false,
     run: flags.run ?? config?.run ?? false,
     force: flags.force ?? config?.force ?? false,

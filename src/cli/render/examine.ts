@@ -72,10 +72,18 @@ function recoveryLines({ feature_map, recovery_offset }: MdSuperblock): Line[] {
 }
 
 function bitmapLines(bitmap: ExaminedBitmap): Line[] {
-  const { unwritten, clean, dirty, needSync, syncing } = bitmap;
   return [
     ["Bitmap", `${bitmap.type}, ${bitmap.regions} regions of ${formatBytes(bitmap.regionSize)}`],
     ["Bitmap Events", `${bitmap.events}, cleared at ${bitmap.events_cleared}`],
+    ...regionLines(bitmap),
+  ];
+}
+
+/** An internal bitmap has a bit a region: that is all it can tell. */
+function regionLines(bitmap: ExaminedBitmap): Line[] {
+  const { unwritten, clean, dirty, needSync, syncing } = bitmap;
+  if (bitmap.type === "internal") return [["Regions", `${clean} clean, ${dirty} dirty`]];
+  return [
     ["Unwritten Regions", bitmap.knownZero ? "read as zeroes" : "may hold anything"],
     [
       "Regions",

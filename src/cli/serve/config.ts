@@ -24,6 +24,7 @@ const ConfigSchema = Type.Object(
     arrays: Type.Optional(Type.Array(Type.Object({ members: Members }, strict), { minItems: 1 })),
     listen: Type.Optional(Type.Array(Type.String())),
     control: Type.Optional(Type.String({ minLength: 1 })),
+    metrics: Type.Optional(Type.String()),
     readOnly: Type.Optional(Type.Boolean()),
     run: Type.Optional(Type.Boolean()),
     force: Type.Optional(Type.Boolean()),

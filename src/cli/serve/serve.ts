@@ -1,8 +1,10 @@
 import type { Logger } from "pino";
 import type { RaidArray } from "../../array/array.ts";
 import { openArrays } from "../../array/open.ts";
-import { type ControlServer, startControl } from "../../control/server.ts";
+import type { MetricsAddress, MetricsServer } from "../../control/metrics-server.ts";
+import { startControl } from "../../control/server.ts";
 import { assertSocketFree } from "../../control/socket.ts";
+import type { Reported } from "../../control/status.ts";
 import { NbdRaidError } from "../../errors.ts";
 import { NbdServer } from "../../nbd/server.ts";
 import { setSendBuffer } from "../../platform/socket.ts";
@@ -16,6 +18,8 @@ export interface ServeOptions {
   readonly descriptors: readonly number[];
   /** The control socket's path, or null for none. */
   readonly control: string | null;
+  /** Where metrics are told, or null for nowhere. */
+  readonly metrics: MetricsAddress | null;
   readonly readOnly: boolean;
   readonly run: boolean;
   readonly force: boolean;
@@ -26,6 +30,8 @@ export interface ServeOptions {
 export interface ServeEvents {
   /** A listener accepts, at this URI. */
   listening(uri: string): void;
+  /** Metrics are told at this URL. */
+  measured(url: string): void;
   /** Hands over what may be asked of it from now on. */
   controllable(actions: ServeActions): void;
 }
@@ -63,14 +69,19 @@ export async function serve(
     return (stopping ??= stopServing(server, arrays));
   };
 
-  let control: ControlServer | undefined;
+  const sideServers: { close(): Promise<void> }[] = [];
   try {
     assertDistinctNames(arrays);
     assertServed(options.access.readOnlyExports, arrays);
-    if (options.control !== null) {
-      const connections = () => server.connections();
-      control = await startControl({ path: options.control, arrays, connections, stop, logger });
-    }
+    const reported = {
+      arrays,
+      exports: () => server.traffic(),
+      connections: () => server.connections(),
+    };
+    if (options.control !== null)
+      sideServers.push(await startControl({ ...reported, path: options.control, stop, logger }));
+    const metrics = await startMetrics(options.metrics, reported, logger);
+    if (metrics !== null) sideServers.push(metrics);
     const admit = server.hold();
     const uris: string[] = [];
     for (const fd of options.descriptors) uris.push(await server.listenFd(fd));
@@ -80,10 +91,22 @@ export async function serve(
     for (const array of arrays) await array.start();
     admit();
     for (const uri of uris) events.listening(uri);
+    if (metrics !== null) events.measured(metrics.url);
     await told;
   } finally {
-    await stop().finally(() => control?.close());
+    await stop().finally(() => Promise.all(sideServers.map((one) => one.close())));
   }
+}
+
+/** Loaded only where it is asked for: most servers tell no metrics. */
+async function startMetrics(
+  address: MetricsAddress | null,
+  reported: Reported,
+  logger: Logger,
+): Promise<MetricsServer | null> {
+  if (address === null) return null;
+  const { startMetrics: start } = await import("../../control/metrics-server.ts");
+  return start({ ...reported, address, logger });
 }
 
 function createServer(
