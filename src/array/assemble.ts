@@ -9,7 +9,7 @@ import {
 import { ROLE_FAULTY, ROLE_SPARE, roleOf, type Superblock } from "../metadata/superblock.ts";
 import { timestampsEqual } from "../metadata/timestamp.ts";
 import type { Recovery } from "./devices.ts";
-import type { MemberHeaders } from "./headers.ts";
+import { hasBitmap, type MemberHeaders } from "./headers.ts";
 
 /** A member as it was found. */
 export interface Found extends MemberHeaders {
@@ -99,7 +99,13 @@ function freshestOf(found: readonly Found[]): Superblock {
   const superblocks = found.map(({ superblock }) => superblock);
   const holders = superblocks.filter((one) => roleOf(one, one.devNumber) < one.raidDisks);
   const candidates = holders.length > 0 ? holders : superblocks;
-  return candidates.reduce((best, one) => (one.events > best.events ? one : best));
+  return candidates.reduce((best, one) => (isFresher(one, best) ? one : best));
+}
+
+/** Of two with equal events, which nobody writes so, the one that knows of a bitmap: it says more. */
+function isFresher(one: Superblock, best: Superblock): boolean {
+  if (one.events !== best.events) return one.events > best.events;
+  return hasBitmap(one) && !hasBitmap(best);
 }
 
 function planMember<Candidate extends Found>(
@@ -218,10 +224,11 @@ function claimedTwice(members: readonly MemberPlan<Found>[]): NbdRaidError | nul
 
 /** Too few members, a shape that no level has, or a bitmap that cannot be read. */
 function incomplete(
-  { setName }: Superblock,
+  freshest: Superblock,
   shape: ArrayShape,
   members: readonly MemberPlan<Found>[],
 ): NbdRaidError | null {
+  const { setName } = freshest;
   const inSync = new Map<number, Found>();
   for (const { use, slot, found } of members) {
     if (use === "in_sync" && slot !== null) inSync.set(slot, found);
@@ -242,6 +249,8 @@ function incomplete(
     if (!(error instanceof NbdRaidError)) throw error;
     return new NbdRaidError(error.code, `${setName}: ${error.message}`);
   }
+  // A member that is an update behind may still have a bitmap that the array has given up.
+  if (!hasBitmap(freshest)) return null;
   for (const { bitmap } of inSync.values()) if (bitmap instanceof NbdRaidError) return bitmap;
   return null;
 }

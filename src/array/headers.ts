@@ -22,6 +22,11 @@ export interface MemberHeaders {
   readonly bitmap: BitmapSuperblock | NbdRaidError | null;
 }
 
+/** What the superblock says: the array has a bitmap, and this member a copy of it. */
+export function hasBitmap({ featureMap }: Superblock): boolean {
+  return (featureMap & FEATURE_BITMAP_OFFSET) !== 0;
+}
+
 /** Byte offset of the bitmap superblock on the member. */
 export function bitmapOffsetBytes(superblock: Superblock): number {
   return SUPERBLOCK_OFFSET_BYTES + superblock.bitmapOffsetSectors * 512;
@@ -34,7 +39,7 @@ export function bitmapOffsetBytes(superblock: Superblock): number {
 export async function readHeaders(member: Member): Promise<MemberHeaders> {
   const bytes = await readHeader(member, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
   const superblock = decodeSuperblock(bytes, member.path, Math.floor(member.sizeBytes / 512));
-  if ((superblock.featureMap & FEATURE_BITMAP_OFFSET) === 0) return { superblock, bitmap: null };
+  if (!hasBitmap(superblock)) return { superblock, bitmap: null };
   const header = await readHeader(member, bitmapOffsetBytes(superblock), BITMAP_SUPERBLOCK_BYTES);
   return { superblock, bitmap: decodeBitmap(header, superblock, member.path) };
 }

@@ -27,7 +27,7 @@ import type { AssemblyPlan, Found, MemberPlan } from "./assemble.ts";
 import type { AnyGeometry } from "../raid/geometry/geometry.ts";
 import type { ArrayDescription } from "./description.ts";
 import { type Device, Devices } from "./devices.ts";
-import { bitmapOffsetBytes, readStates } from "./headers.ts";
+import { bitmapOffsetBytes, hasBitmap, readStates } from "./headers.ts";
 import { geometryOf } from "../raid/geometry/of.ts";
 
 /** A member that is open, and what it says. */
@@ -54,6 +54,9 @@ interface FoundBitmap {
   readonly rule: LoadRule;
 }
 
+/** What an array is made of, as far as its members say. */
+export type LoadedArray = Omit<ArrayParts, Exclude<keyof Surroundings, "oneThread">>;
+
 /**
  * Makes the running array of a plan that was not refused. Writes nothing; `start` of the array
  * does. Members that the plan leaves out are the caller's to close.
@@ -62,6 +65,14 @@ export async function loadArray(
   plan: AssemblyPlan<OpenMember>,
   surroundings: Surroundings,
 ): Promise<RaidArray> {
+  return new RaidArray({ ...surroundings, ...(await readArray(plan, surroundings)) });
+}
+
+/** What the members of a plan that was not refused hold. Throws bitmap-corrupt. */
+export async function readArray(
+  plan: AssemblyPlan<OpenMember>,
+  { oneThread }: Pick<Surroundings, "oneThread">,
+): Promise<LoadedArray> {
   const devices = placeDevices(plan);
   const found = findBitmap(plan, devices);
   const description = describe(plan, found);
@@ -69,7 +80,7 @@ export async function loadArray(
   const regions = Regions.create(
     description.geometry.trackedBytes,
     description.regionBytes,
-    surroundings.oneThread,
+    oneThread,
   );
   const knownZero = isKnownZero(plan, found);
   if (found === null) {
@@ -77,11 +88,11 @@ export async function loadArray(
   } else {
     const doubt = doubtOf(plan, found, description.geometry, knownZero);
     await loadWithBitmap(regions, found, doubt);
+    if (found.copies.length < devices.inSync.length) markAllChanged(regions);
   }
   const superblocks = found?.copies.map(({ superblock }) => superblock) ?? [];
   const { freshest } = plan;
-  return new RaidArray({
-    ...surroundings,
+  return {
     description,
     devices,
     regions,
@@ -89,7 +100,7 @@ export async function loadArray(
     eventsCleared: Math.max(0, ...superblocks.map(({ eventsCleared }) => eventsCleared)),
     knownZero,
     bitmapStale: found !== null && found.rule !== "reload",
-  });
+  };
 }
 
 function isKnownZero({ freshest }: AssemblyPlan<OpenMember>, found: FoundBitmap | null): boolean {
@@ -149,8 +160,13 @@ function deviceOf(
   };
 }
 
-/** Copies on members in sync that are as new as the array; with none, everything may differ. */
+/**
+ * Copies on members in sync that are as new as the array; with none, everything may differ. The
+ * freshest superblock says whether there is a bitmap at all, as in md: one member may be an update
+ * behind, and that one may have taken the bitmap away or brought it.
+ */
 function findBitmap(plan: AssemblyPlan<OpenMember>, devices: Devices): FoundBitmap | null {
+  if (!hasBitmap(plan.freshest)) return null;
   const inSync = plan.members.filter(({ use }) => use === "in_sync");
   const copies = inSync.flatMap(({ found, slot }) => {
     const device = slot === null ? null : devices.slots[slot];
@@ -232,6 +248,11 @@ async function loadWithBitmap(regions: Regions, found: FoundBitmap, doubt: Doubt
       : [];
   const conditions = { absent: false, degraded: false, lazyParity: false };
   loadRegions(regions, copies, found.rule, conditions, doubt);
+}
+
+/** Some member holds no copy that counts: each block is written before it is relied on. */
+function markAllChanged(regions: Regions): void {
+  for (let block = 0; block < regions.blocks; block++) regions.markChanged(block);
 }
 
 /** Without a bitmap the superblock alone knows: from its resync offset on everything may differ. */

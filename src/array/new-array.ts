@@ -1,7 +1,5 @@
 /** The plan of an array to be made: sizes, and the bytes each member will start with. No I/O. */
 import { NbdRaidError } from "../errors.ts";
-import { encodeBitmapSuperblock } from "../metadata/bitmap-superblock.ts";
-import { STATE_FORMATS } from "../bitmap/on-disk.ts";
 import { State } from "../bitmap/transitions.ts";
 import { FEATURE_BITMAP_OFFSET, FEATURE_RAID0_LAYOUT } from "../metadata/features.ts";
 import { NO_UPDATE } from "../metadata/known-zero.ts";
@@ -12,10 +10,7 @@ import {
   deviceBytesFor,
   type MemberLayout,
   planLayout,
-  regionBytesAllowed,
   regionBytesFor,
-  regionBytesLeast,
-  regionCount,
   roundUpToUnit,
 } from "../metadata/layout.ts";
 import {
@@ -29,6 +24,7 @@ import type { Timestamp } from "../metadata/timestamp.ts";
 import type { AnyGeometry, ArrayShape } from "../raid/geometry/geometry.ts";
 import { geometryOf } from "../raid/geometry/of.ts";
 import { type CreateRequest, formOf, levelOf, membersOf, MISSING } from "./create-request.ts";
+import { encodeBitmap, type NewBitmap, refuseRegionBytes } from "./new-bitmap.ts";
 
 /** The first update of the array. */
 const EVENTS = 1;
@@ -183,41 +179,23 @@ function roleOf(devNumber: number, request: CreateRequest): number {
 export function encodeNewBitmap(kind: BitmapKind, array: NewArray): Uint8Array {
   const { request, uuid, created, geometry } = array;
   const { trackedBytes } = geometry;
-  const { headerBytes, daemonSleepSeconds } = BITMAP_FORMATS[kind];
-  const regionBytes =
-    request.regionBytes ?? regionBytesFor(kind, trackedBytes, BITMAP_RESERVED_SECTORS);
-  refuseRegionBytes(kind, regionBytes, trackedBytes);
+  const reservedSectors = BITMAP_RESERVED_SECTORS;
+  const regionBytes = request.regionBytes ?? regionBytesFor(kind, trackedBytes, reservedSectors);
+  refuseRegionBytes(regionBytes, { command: "create", kind, trackedBytes, reservedSectors });
   const isZero = kind === "lockless" && !request.assumeClean;
-  const header = encodeBitmapSuperblock({
+  const bitmap: NewBitmap = {
     kind,
     uuid,
     events: EVENTS,
     // 0 is unknown: what is missing now can only be added in full.
     eventsCleared: membersOf(request).includes(MISSING) ? 0 : EVENTS,
     syncSizeSectors: trackedBytes / 512,
-    state: 0,
     regionSectors: regionBytes / 512,
-    daemonSleepSeconds,
+    daemonSleepSeconds: BITMAP_FORMATS[kind].daemonSleepSeconds,
     writeBehind: 0,
-    sectorsReserved: BITMAP_RESERVED_SECTORS,
+    sectorsReserved: reservedSectors,
     knownZero: isZero ? { newest: { events: EVENTS, utime: created }, older: NO_UPDATE } : null,
-  });
+  };
   // Members that are zero are equal, and so is their parity: all Clean where nothing says more.
-  const states = new Uint8Array(regionCount(trackedBytes, regionBytes));
-  states.fill(isZero ? State.Unwritten : State.Clean);
-  const bytes = new Uint8Array(BITMAP_RESERVED_SECTORS * 512);
-  bytes.set(header);
-  bytes.set(STATE_FORMATS[kind].pack(states), headerBytes);
-  return bytes;
-}
-
-function refuseRegionBytes(kind: BitmapKind, regionBytes: number, trackedBytes: number): void {
-  if (regionBytesAllowed(kind, regionBytes, trackedBytes, BITMAP_RESERVED_SECTORS)) return;
-  const min = regionBytesLeast(kind, trackedBytes, BITMAP_RESERVED_SECTORS);
-  const max = BITMAP_FORMATS[kind].regionBytesMax;
-  throw new NbdRaidError(
-    "usage",
-    `create: a region size of ${regionBytes} bytes is not possible here: it must be a power ` +
-      `of two, ${min} at least and ${max} at most`,
-  );
+  return encodeBitmap(bitmap, isZero ? State.Unwritten : State.Clean);
 }

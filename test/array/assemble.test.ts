@@ -1,7 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { type Found, groupByArray, planAssembly } from "../../src/array/assemble.ts";
 import { NbdRaidError } from "../../src/errors.ts";
-import { FEATURE_RECOVERY_BITMAP, FEATURE_RECOVERY_OFFSET } from "../../src/metadata/features.ts";
+import {
+  FEATURE_BITMAP_OFFSET,
+  FEATURE_RECOVERY_BITMAP,
+  FEATURE_RECOVERY_OFFSET,
+} from "../../src/metadata/features.ts";
 import {
   emptySuperblock,
   ROLE_FAULTY,
@@ -43,6 +47,8 @@ const recovering = (sectors: number | "done", byBitmap = false): Partial<Superbl
   featureMap: FEATURE_RECOVERY_OFFSET | (byBitmap ? FEATURE_RECOVERY_BITMAP : 0),
   recoveryOffsetSectors: sectors,
 });
+
+const withBitmap: Partial<Superblock> = { featureMap: FEATURE_BITMAP_OFFSET };
 
 interface Case {
   readonly name: string;
@@ -275,7 +281,7 @@ const REFUSED: (Omit<Case, "uses"> & { readonly code: string; readonly says: Reg
   },
   {
     name: "a member in sync whose bitmap cannot be read",
-    found: [member(0, [0, 1]), { ...member(1, [0, 1]), bitmap: corrupt }],
+    found: [member(0, [0, 1]), { ...member(1, [0, 1], withBitmap), bitmap: corrupt }],
     code: "bitmap-corrupt",
     says: /damaged/,
   },
@@ -300,10 +306,18 @@ describe("is refused", () => {
   });
 
   test("not for a damaged bitmap on a member that is left out or rebuilt", () => {
-    const leftOut = { ...member(1, [0, 1], { events: 1 }), bitmap: corrupt };
-    expect(planAssembly([member(0, [0, 1]), leftOut]).refusal).toBeNull();
-    const rebuilt = { ...member(1, [0, 1], recovering(0)), bitmap: corrupt };
-    expect(planAssembly([member(0, [0, 1]), rebuilt]).refusal).toBeNull();
+    const whole = member(0, [0, 1], withBitmap);
+    const leftOut = { ...member(1, [0, 1], { ...withBitmap, events: 1 }), bitmap: corrupt };
+    expect(planAssembly([whole, leftOut]).refusal).toBeNull();
+    const fields = recovering(0);
+    const featureMap = fields.featureMap! | FEATURE_BITMAP_OFFSET;
+    const rebuilt = { ...member(1, [0, 1], { ...fields, featureMap }), bitmap: corrupt };
+    expect(planAssembly([whole, rebuilt]).refusal).toBeNull();
+  });
+
+  test("not for a damaged bitmap that the array has given up since", () => {
+    const behind = { ...member(1, [0, 1], withBitmap), bitmap: corrupt };
+    expect(planAssembly([member(0, [0, 1], { events: 11 }), behind]).refusal).toBeNull();
   });
 
   test("not for a member that one other calls failed, and that does not call that one failed", () => {
