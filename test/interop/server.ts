@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -16,6 +16,8 @@ export interface ServerOptions {
   readonly level?: string;
   /** Usable bytes, as the CLI takes them. */
   readonly size?: string;
+  /** Images that are there before, of these lengths in bytes, by slot. */
+  readonly imageBytes?: readonly number[];
   /** A Unix socket in the server's folder by default. */
   readonly listen?: string;
   readonly createArgs?: readonly string[];
@@ -34,12 +36,21 @@ export class Server {
   #process: { child: ChildProcess; closed: Promise<number | null> } | null = null;
   #stderr = "";
 
-  private constructor(folder: string, options: ServerOptions) {
+  private constructor(folder: string, options: ServerOptions, images?: readonly string[]) {
     this.folder = folder;
-    this.images = Array.from({ length: options.members ?? 2 }, (_, slot) =>
-      join(folder, `member-${slot}.img`),
-    );
+    this.images =
+      images ??
+      Array.from({ length: options.members ?? 2 }, (_, slot) => join(folder, `member-${slot}.img`));
     this.#options = options;
+  }
+
+  /** For members that others made, and that outlive the server; nothing serves them yet. */
+  static async over(
+    this: void,
+    images: readonly string[],
+    options: Pick<ServerOptions, "listen" | "serveArgs"> = {},
+  ): Promise<Server> {
+    return new Server(await mkdtemp(join(tmpdir(), "nbd-raid-")), options, images);
   }
 
   /** Makes the array, by the CLI; nothing serves it yet. */
@@ -48,7 +59,11 @@ export class Server {
       await mkdtemp(join(options.baseDir ?? tmpdir(), "nbd-raid-")),
       options,
     );
-    const size = ["--size", options.size ?? "64M"];
+    for (const [slot, bytes] of (options.imageBytes ?? []).entries()) {
+      await writeFile(server.images[slot]!, "");
+      await truncate(server.images[slot]!, bytes);
+    }
+    const size = options.imageBytes === undefined ? ["--size", options.size ?? "64M"] : [];
     const level = ["--level", options.level ?? "1"];
     const create = ["create", "data", ...level, ...size, ...(options.createArgs ?? [])];
     const { code, stderr } = await server.cli(...create, ...server.images);
