@@ -1,0 +1,174 @@
+/** An array of ours that md has for a while: made, filled and left in a state; then taken back. */
+import { expect } from "vitest";
+import { MIB, Subject } from "../crash/rounds.ts";
+import { expectChecked } from "../interop/levels.ts";
+import { Server, type ServerOptions } from "../interop/server.ts";
+import { seededRandom } from "../member/seeded.ts";
+import { fill, readExport, sha256 } from "./filled.ts";
+import { isRedundant, type OursToMd } from "./ours-to-md.cases.ts";
+
+const KIB = 1024;
+const BLOCK_BYTES = 4096;
+const REGION = "64K";
+/** What is written while a member is away, and the load that the kill ends: a small part. */
+const AREA_BYTES = 2 * MIB;
+const KILL_AFTER_MS = 400;
+/** md writes these many blocks, each at a place of its own. */
+const MORE_BLOCKS = [1, 16, 37, 64];
+export const MORE_BYTES = MORE_BLOCKS.reduce((sum, blocks) => sum + blocks) * BLOCK_BYTES;
+
+/** What `examine --json` says of the bitmap of one member: regions. */
+export interface Counts {
+  readonly type: string;
+  readonly regionSize: number;
+  readonly regions: number;
+  readonly unwritten: number;
+  readonly clean: number;
+  readonly dirty: number;
+  readonly needSync: number;
+  readonly syncing: number;
+}
+
+/** Bytes of the bitmap's regions that a sync must look at. */
+export const markedBytes = ({ regionSize, dirty, needSync, syncing }: Counts): number =>
+  (dirty + needSync + syncing) * regionSize;
+
+export class Carry {
+  readonly of: OursToMd;
+  readonly server: Server;
+  /** The first member's bitmap as we left it; null without one. */
+  readonly counts: Counts | null;
+  readonly sizeBytes: number;
+  /** Bytes that are used of each member; of levels without redundancy 0. */
+  readonly componentBytes: number;
+  /** Where md writes more, as the script takes it; empty: it must not. */
+  readonly moreAt: string;
+  private readonly content: Buffer;
+  /** What knows what a load left that was killed. */
+  private readonly subject: Subject;
+
+  private constructor(
+    made: Pick<Carry, "of" | "server" | "counts" | "sizeBytes" | "moreAt">,
+    component: number,
+    content: Buffer,
+    subject: Subject,
+  ) {
+    this.of = made.of;
+    this.server = made.server;
+    this.counts = made.counts;
+    this.sizeBytes = made.sizeBytes;
+    this.moreAt = made.moreAt;
+    this.componentBytes = component;
+    this.content = content;
+    this.subject = subject;
+  }
+
+  /** Makes the array, fills it, and leaves it in its state; nothing serves it then. */
+  static async make(this: void, of: OursToMd, seed: number): Promise<Carry> {
+    const server = await Server.start(serverOptions(of));
+    try {
+      const { size } = await server.status();
+      const random = seededRandom(seed);
+      const subject = new Subject(server, size, random);
+      const content = Buffer.alloc(size);
+      await leave(of, server, subject, content, seed);
+      const { counts, componentBytes } = await examine(server);
+      const moreAt = of.state === "killed" ? "" : placesOf(size, random);
+      const made = { of, server, counts, sizeBytes: size, moreAt };
+      return new Carry(made, componentBytes, content, subject);
+    } catch (error) {
+      await server.dispose();
+      throw new Error(`${of.title}: seed ${seed}`, { cause: error });
+    }
+  }
+
+  get images(): readonly string[] {
+    return this.server.images;
+  }
+
+  /** What md's clients must read; not known before it is seen where a load was killed. */
+  get digest(): string | null {
+    return this.of.state === "killed" ? null : sha256(this.content);
+  }
+
+  /** What we read in the bitmap now. */
+  async countsNow(): Promise<Counts | null> {
+    return (await examine(this.server)).counts;
+  }
+
+  /** md has written `more`, and stopped: we serve the array again, and all is there. */
+  async expectBack(more: Buffer, digest: string | undefined): Promise<void> {
+    const { server, content, sizeBytes } = this;
+    let taken = 0;
+    for (const [offset, blocks] of this.moreAt.split(" ").map((piece) => piece.split(":"))) {
+      if (blocks === undefined) continue;
+      const bytes = more.subarray(taken, taken + Number(blocks) * BLOCK_BYTES);
+      content.set(bytes, Number(offset) * BLOCK_BYTES);
+      taken += bytes.length;
+    }
+    await server.start();
+    const { degraded, sync, lastSync } = await server.status();
+    expect({ degraded, sync, lastSync }).toEqual({ degraded: 0, sync: null, lastSync: null });
+    if (this.of.state === "killed") await this.subject.expectIntact();
+    const found = sha256(await readExport(server.socket, sizeBytes));
+    expect(found, "content").toBe(this.of.state === "killed" ? digest : sha256(content));
+    if (isRedundant(this.of)) await expectChecked(server);
+    await server.stop();
+  }
+}
+
+function serverOptions(of: OursToMd): ServerOptions {
+  const chunk = of.chunkKib === 0 ? [] : ["--chunk", `${of.chunkKib}K`];
+  const layout = of.layout === null ? [] : ["--layout", of.layout];
+  const region = of.bitmap === "none" ? [] : ["--region-size", REGION];
+  const { level, members, imageKib } = of;
+  return {
+    ...{ level, members, size: `${of.memberMib}M` },
+    ...(imageKib === undefined ? {} : { imageBytes: imageKib.map((kib) => kib * KIB) }),
+    createArgs: ["--bitmap", of.bitmap, ...chunk, ...layout, ...region],
+  };
+}
+
+async function leave(
+  of: OursToMd,
+  server: Server,
+  subject: Subject,
+  content: Buffer,
+  seed: number,
+): Promise<void> {
+  if (of.state === "killed") {
+    await subject.fill();
+    const load = await subject.killUnderLoad(AREA_BYTES, KILL_AFTER_MS);
+    expect(load.answered).toBeGreaterThan(0);
+    return;
+  }
+  await fill(server.socket, content, seed);
+  if (of.state === "degraded") {
+    await server.restart(); // every region is Clean
+    await server.ok("fail", "data", "1");
+    const start = Math.floor(content.length / 3 / BLOCK_BYTES) * BLOCK_BYTES;
+    await fill(server.socket, content, seed + 1, { start, end: start + AREA_BYTES });
+  }
+  await server.stop();
+}
+
+async function examine(server: Server): Promise<{ counts: Counts | null; componentBytes: number }> {
+  const text = await server.ok("examine", "--json", server.images[0]!);
+  const { members } = JSON.parse(text) as {
+    members: { bitmap: Counts | null; superblock: { size: number } }[];
+  };
+  const { bitmap, superblock } = members[0]!;
+  return { counts: bitmap, componentBytes: superblock.size * 512 };
+}
+
+/** "OFFSET:LENGTH ..." in blocks: apart from each other, the last one at the end of the array. */
+function placesOf(sizeBytes: number, random: () => number): string {
+  const all = Math.floor(sizeBytes / BLOCK_BYTES);
+  const part = Math.floor(all / MORE_BLOCKS.length);
+  const places = MORE_BLOCKS.map((blocks, index) => {
+    const isLast = index === MORE_BLOCKS.length - 1;
+    const within = isLast ? all - index * part - blocks : Math.floor(random() * (part - blocks));
+    return `${index * part + within}:${blocks}`;
+  });
+  return places.join(" ");
+}
