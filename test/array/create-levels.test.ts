@@ -142,6 +142,22 @@ describe("a new array", () => {
     }
   });
 
+  test.each(["1", "4", "5", "6", "10"])("of level %s takes an internal bitmap", async (level) => {
+    for (const assumeClean of [false, true]) {
+      const options = { bitmap: "internal", regionBytes: 64 * KiB, assumeClean } as const;
+      const { sizeBytes } = await create(level, names(4), { ...options, force: true });
+      const tracked = level === "10" ? sizeBytes : SIZE;
+      const { superblock, bitmap } = await headers("m3");
+      expect(superblock).toMatchObject({ featureMap: 1, resyncOffsetSectors: "clean" });
+      expect(bitmap).toMatchObject({
+        ...{ kind: "internal", knownZero: null, events: 1, eventsCleared: 1 },
+        ...{ syncSizeSectors: tracked / 512, regionSectors: 128 },
+      });
+      const bits = readAt(at("m3"), 8192 + 256, tracked / (64 * KiB) / 8);
+      expect(bits.every((byte) => byte === 0)).toBe(true);
+    }
+  });
+
   test.each(["4", "5", "6", "10"])("of level %s assumed clean says so", async (level) => {
     const { sizeBytes } = await create(level, names(4), { assumeClean: true });
     const tracked = level === "10" ? sizeBytes : SIZE;

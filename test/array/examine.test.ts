@@ -167,6 +167,23 @@ describe("examine", () => {
     expect(found!.regions).toBeLessThanOrEqual(6 * 512);
   });
 
+  it("shows an internal bitmap: what is marked counts as dirty, the rest as clean", async () => {
+    await create(["c", "d"], { bitmap: "internal", regionBytes: 64 * KiB });
+    const internal = join(folder.path, "c");
+    writeAt(internal, Buffer.from([0b1000_0011, 0, 0b1]), BITMAP + 256);
+    // Behind the last region.
+    writeAt(internal, Buffer.from([0xff]), BITMAP + 256 + 128 / 8);
+    expect((await examineMember(internal)).bitmap).toEqual({
+      type: "internal",
+      events: 1,
+      events_cleared: 1,
+      regionSize: 64 * KiB,
+      regions: 128,
+      ...{ unwritten: 0, clean: 124, dirty: 4, needSync: 0, syncing: 0 },
+      knownZero: false,
+    });
+  });
+
   it("shows a member without a bitmap", async () => {
     await create(["c"], { bitmap: "none" });
     const { error, superblock, bitmap } = await examineMember(join(folder.path, "c"));

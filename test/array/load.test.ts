@@ -1,17 +1,23 @@
 import { describe, expect, test } from "vitest";
 import type { RaidArray } from "../../src/array/array.ts";
+import type { ArrayDescription } from "../../src/array/description.ts";
 import { State } from "../../src/bitmap/transitions.ts";
 import {
   BITMAP_CLEAN,
   BITMAP_FIRST_USE,
   BITMAP_STALE,
   BITMAP_WRITE_ERROR,
+  encodeBitmapSuperblock,
 } from "../../src/metadata/bitmap-superblock.ts";
 import { SUPERBLOCK_OFFSET_BYTES } from "../../src/metadata/superblock.ts";
+import { put } from "../sim/disks.ts";
 import type { Machine } from "../sim/machine.ts";
 import { KiB, startMachine, write } from "../sim/rule-machine.ts";
 import {
   BITMAP_OFFSET_BYTES,
+  bitmapOn,
+  bitOn,
+  editBit,
   editBitmap,
   editState,
   editSuperblock,
@@ -27,7 +33,7 @@ const REGION_BYTES = 64 * KiB;
 const BOTH = ["/disk0", "/disk1"];
 
 /** Region 0 is Clean, the others Unwritten. */
-async function stopped(bitmap: "lockless" | "none" = "lockless"): Promise<Machine> {
+async function stopped(bitmap: ArrayDescription["bitmap"] = "lockless"): Promise<Machine> {
   const machine = await startMachine(1, { bitmap });
   await write(machine, 0, REGION_BYTES);
   await machine.stop();
@@ -43,7 +49,7 @@ function statesOf({ regions }: RaidArray): State[] {
   return [0, 1, 2, 3].map((region) => regions.state(region));
 }
 
-const { Unwritten, Clean, NeedSync } = State;
+const { Unwritten, Clean, Dirty, NeedSync } = State;
 
 describe("a clean array", () => {
   test("is what it was, needs no sync, and is not written by being loaded", async () => {
@@ -92,6 +98,41 @@ describe("the copies that count", () => {
     editBitmap(machine, "/disk0", { eventsCleared: 2 });
     editBitmap(machine, "/disk1", { eventsCleared: 3 });
     expect((await load(machine)).metadata.eventsCleared).toBe(3);
+  });
+});
+
+describe("members of which only some have a bitmap", () => {
+  const without = { featureMap: 0, bitmapOffsetSectors: 0 };
+
+  test("the array has none if the freshest says so", async () => {
+    const machine = await stopped();
+    const { events } = superblockOn(machine, "/disk1");
+    editSuperblock(machine, "/disk1", { ...without, events: events + 1 });
+    const array = await load(machine);
+    expect(array.status()).toMatchObject({ bitmap: null, knownZero: false });
+    expect(array.regions.counts()).toMatchObject({ unwritten: 0, needSync: 0 });
+  });
+
+  test("it has one if the freshest says so, and the others hold it before the first request", async () => {
+    const machine = await stopped();
+    const { events } = superblockOn(machine, "/disk1");
+    editSuperblock(machine, "/disk0", without);
+    editBitmap(machine, "/disk1", { events: events + 1 });
+    editSuperblock(machine, "/disk1", { events: events + 1 });
+    editState(machine, "/disk0", 0, State.Unwritten);
+    const array = await load(machine);
+    expect(array.status().bitmap?.type).toBe("lockless");
+    expect(statesOf(array)).toEqual([Clean, Unwritten, Unwritten, Unwritten]);
+    await machine.world.until(array.start());
+    expect(stateOn(machine, "/disk0", 0)).toBe(Clean);
+  });
+
+  test("of two superblocks that are as new, the one with a bitmap counts", async () => {
+    for (const path of BOTH) {
+      const machine = await stopped();
+      editSuperblock(machine, path, without);
+      expect((await load(machine)).status().bitmap?.type).toBe("lockless");
+    }
   });
 });
 
@@ -167,6 +208,125 @@ describe("known-zero", () => {
     const machine = await stopped();
     editBitmap(machine, "/disk1", { knownZero: null });
     expect((await load(machine)).metadata.knownZero).toBe(false);
+  });
+});
+
+describe("an internal bitmap", () => {
+  test("of a clean array is all Clean: nothing is Unwritten, synced, or written", async () => {
+    const machine = await stopped("internal");
+    const array = await load(machine);
+    expect(statesOf(array)).toEqual([Clean, Clean, Clean, Clean]);
+    expect(array.metadata.knownZero).toBe(false);
+    expect(array.status()).toMatchObject({ state: "clean", sync: null });
+    await machine.world.until(array.start());
+    expect(machine.trace.operations.filter(({ kind }) => kind !== "read")).toEqual([]);
+  });
+
+  test("asks for a sync where any member has a bit, and gets it there alone", async () => {
+    const machine = await stopped("internal");
+    editBit(machine, "/disk0", 2, true);
+    editBit(machine, "/disk1", 0, true);
+    const array = await load(machine);
+    expect(statesOf(array)).toEqual([NeedSync, Clean, NeedSync, Clean]);
+    expect(array.regions.counts().needSync).toBe(2);
+    array.set({ syncSpeedMax: 1 });
+    await machine.world.until(array.start());
+    expect([0, 1, 2, 3].map((region) => bitOn(machine, "/disk1", region))).toEqual([1, 0, 1, 0]);
+  });
+
+  test.each([
+    ["is older than the array", { events: 1 }],
+    ["is marked stale", { state: BITMAP_STALE }],
+    ["could not be written once", { state: BITMAP_WRITE_ERROR }],
+  ])("that %s says nothing: everything may differ", async (_name, fields) => {
+    const machine = await stopped("internal");
+    for (const path of BOTH) editBitmap(machine, path, fields);
+    const array = await load(machine);
+    expect(statesOf(array)).toEqual([NeedSync, NeedSync, NeedSync, NeedSync]);
+    expect(array.regions.isSuspect(3)).toBe(true);
+  });
+
+  test("that is an update ahead of the superblocks is as good as they are", async () => {
+    const machine = await stopped("internal");
+    const { events } = superblockOn(machine, "/disk0");
+    for (const path of BOTH) editBitmap(machine, path, { events: events + 1 });
+    expect(statesOf(await load(machine))).toEqual([Clean, Clean, Clean, Clean]);
+  });
+
+  test("after a crash asks for a sync of what was being written, also where a bit was for more", async () => {
+    const machine = await startMachine(3, { bitmap: "internal", regionBytes: 1024 * KiB });
+    await write(machine, 1024 * KiB, 4 * KiB);
+    machine.cut();
+    const array = await load(machine);
+    expect(array.regions.counts()).toMatchObject({ clean: 1, needSync: 1 });
+    expect([0, 1].map((region) => array.regions.isSuspect(region))).toEqual([false, true]);
+    await machine.world.until(array.start());
+    await machine.world.until(array.wait());
+    await machine.world.until(array.stop());
+    expect(bitOn(machine, "/disk0", 1)).toBe(0);
+    expect(superblockOn(machine, "/disk0").resyncOffsetSectors).toBe("clean");
+  });
+
+  test("keeps what md has set up: its daemon's sleep, writes behind, the space it may use", async () => {
+    const machine = await stopped("internal");
+    const kept = { daemonSleepSeconds: 17, writeBehind: 256, sectorsReserved: 8 };
+    for (const path of BOTH) editBitmap(machine, path, kept);
+    const array = await load(machine);
+    await machine.world.until(array.start());
+    await write(machine, 0, 4 * KiB);
+    await machine.stop();
+    for (const path of BOTH) {
+      const found = bitmapOn(machine, path);
+      expect(found).toMatchObject({ kind: "internal", ...kept });
+      expect(found.events).toBe(superblockOn(machine, path).events);
+    }
+  });
+
+  test("that would reach into the data, whatever it says of itself, is refused", async () => {
+    const machine = await startMachine(1, { bitmap: "internal", sizeBytes: 4096 * KiB });
+    await machine.stop();
+    for (const path of BOTH) {
+      const small = { regionSectors: 1, syncSizeSectors: 8, sectorsReserved: 0 };
+      const bitmap = encodeBitmapSuperblock({ ...bitmapOn(machine, path), ...small });
+      // It has two sectors there, and needs a bit for each of 8192.
+      const offset = machine.dataOffset - 1024;
+      put(machine.disk(path), bitmap, offset);
+      const bitmapOffsetSectors = (offset - SUPERBLOCK_OFFSET_BYTES) / 512;
+      editSuperblock(machine, path, { bitmapOffsetSectors });
+    }
+    await expect(load(machine)).rejects.toMatchObject({
+      code: "bitmap-corrupt",
+      message: "/disk0: a bitmap of 8192 regions reaches into the data",
+    });
+  });
+
+  test("beside a lockless one is refused: they are not of one array", async () => {
+    const machine = await stopped("internal");
+    editBitmap(machine, "/disk1", { kind: "lockless", sectorsReserved: 256 });
+    await expect(load(machine)).rejects.toMatchObject({
+      code: "bitmap-corrupt",
+      message: "/disk1: the bitmap is lockless, on /disk0 it is internal",
+    });
+  });
+
+  test("of a parity array that was stopped clean and degraded doubts no parity", async () => {
+    const shape = { level: "5", layout: 2, chunkBytes: 64 * KiB, raidDisks: 3 } as const;
+    const machine = await startMachine(1, { ...shape, bitmap: "internal" });
+    await machine.world.until(machine.array.fail("/disk1"));
+    await write(machine, 0, 4 * KiB);
+    expect(machine.array.regions.state(0)).toBe(NeedSync);
+    await machine.stop();
+    const array = await load(machine);
+    expect(array.regions.state(0)).toBe(NeedSync);
+    expect(array.regions.anyDoubtIn(0, array.regions.count - 1)).toBe(false);
+  });
+
+  test("of a parity array has no parity to make: a first write is Dirty and asks for no sync", async () => {
+    const shape = { level: "5", layout: 2, chunkBytes: 64 * KiB, raidDisks: 3 } as const;
+    const machine = await startMachine(1, { ...shape, bitmap: "internal" });
+    await write(machine, 0, 4 * KiB);
+    expect(machine.array.regions.state(0)).toBe(Dirty);
+    expect(machine.array.status().sync).toBeNull();
   });
 });
 

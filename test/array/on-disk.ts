@@ -32,13 +32,18 @@ export function superblockOn(machine: Machine, path: string): Superblock {
   return decodeSuperblock(bytes, path, disk.sizeBytes / 512);
 }
 
+export function bitmapOn(machine: Machine, path: string): BitmapSuperblock {
+  const { bitmapOffsetSectors } = superblockOn(machine, path);
+  const offset = SUPERBLOCK_OFFSET_BYTES + bitmapOffsetSectors * 512;
+  return decodeBitmapSuperblock(contents(machine.disk(path), offset, 1024), path);
+}
+
 export function editBitmap(
   machine: Machine,
   path: string,
   fields: Partial<BitmapSuperblock>,
 ): void {
-  const bytes = contents(machine.disk(path), BITMAP_OFFSET_BYTES, 1024);
-  const after = encodeBitmapSuperblock({ ...decodeBitmapSuperblock(bytes, path), ...fields });
+  const after = encodeBitmapSuperblock({ ...bitmapOn(machine, path), ...fields });
   put(machine, path, after, BITMAP_OFFSET_BYTES);
 }
 
@@ -53,4 +58,21 @@ export function stateOn(machine: Machine, path: string, region: number): number 
 
 export function editState(machine: Machine, path: string, region: number, state: State): void {
   put(machine, path, Uint8Array.of(state), STATES_OFFSET_BYTES + region);
+}
+
+/** A region's bit in an internal bitmap. */
+export function bitOn(machine: Machine, path: string, region: number): number {
+  return (bitsOn(machine, path, region) >> (region % 8)) & 1;
+}
+
+export function editBit(machine: Machine, path: string, region: number, set: boolean): void {
+  const bit = 1 << (region % 8);
+  const before = bitsOn(machine, path, region);
+  put(machine, path, Uint8Array.of(set ? before | bit : before & ~bit), byteOf(region));
+}
+
+const byteOf = (region: number): number => BITMAP_OFFSET_BYTES + 256 + Math.floor(region / 8);
+
+function bitsOn(machine: Machine, path: string, region: number): number {
+  return contents(machine.disk(path), byteOf(region), 1)[0]!;
 }

@@ -295,6 +295,29 @@ describe("without a bitmap on disk", () => {
   });
 });
 
+describe("with an internal bitmap, which has a bit a region", () => {
+  test("nothing is infected: a region is marked for its own writes alone", async () => {
+    const world = new BitmapWorld(BLOCK_BYTES, "internal");
+    await world.write(3, 5);
+    await world.write(9);
+    const counts = { unwritten: 508, clean: 0, dirty: 4, needSync: 0, syncing: 0 };
+    expect(world.regions.counts()).toEqual(counts);
+    expect(world.bitmap.infections).toBe(0);
+    expect(world.blockWrites).toBe(2);
+  });
+
+  test.each(["internal", "none"] as const)("what was trimmed ends Clean (%s)", async (kind) => {
+    const world = new BitmapWorld(2 * REGION_BYTES, kind);
+    world.force(Clean, 0, 1);
+    await world.write(0, 1);
+    world.bitmap.noteTrimmed(0, 2 * REGION_BYTES);
+    expect(world.bitmap.tryBegin(0, 1)).toBe(true);
+    world.bitmap.end(0, 1);
+    for (const region of [0, 1]) world.bitmap.clean(region);
+    expect(world.states(0, 2)).toEqual([Clean, Clean]);
+  });
+});
+
 test("touchAll makes the next flush write every block", async () => {
   const world = new BitmapWorld(3 * BLOCK_BYTES);
   world.bitmap.touchAll();

@@ -68,6 +68,23 @@ describe("an examined member", () => {
 `);
   });
 
+  test("with an internal bitmap is shown without states that a bit cannot tell", () => {
+    const internal = {
+      ...bitmap,
+      type: "internal" as const,
+      ...{ regionSize: 2 ** 26, regions: 16, knownZero: false },
+      ...{ unwritten: 0, clean: 12, dirty: 4, needSync: 0, syncing: 0 },
+    };
+    const text = renderExamined({ path: "/b", error: null, superblock, bitmap: internal });
+    const lines = text.split("\n").map((line) => line.trim());
+    expect(lines.slice(-4)).toEqual([
+      "Bitmap : internal, 16 regions of 64 MiB",
+      "Bitmap Events : 17, cleared at 9",
+      "Regions : 12 clean, 4 dirty",
+      "",
+    ]);
+  });
+
   const shown = (change: Partial<typeof superblock>): Map<string, string> => {
     const changed = { ...superblock, ...change };
     const text = renderExamined({ path: "/b", error: null, superblock: changed, bitmap: null });

@@ -51,6 +51,14 @@ export interface Shape {
   readonly unknown?: boolean;
 }
 
+/** Mostly a lockless bitmap, often an internal one of any region size, sometimes none. */
+export function chooseBitmap(world: World): Pick<Shape, "bitmap" | "regionBytes"> {
+  const kind = world.random();
+  if (kind < 0.6) return { bitmap: "lockless" };
+  if (kind >= 0.85) return { bitmap: "none" };
+  return { bitmap: "internal", regionBytes: world.pick([4, 64, 1024]) * 1024 };
+}
+
 /** What level 1 does not have. */
 export const MIRROR = { level: "1", layout: 0, chunkBytes: 0 } as const;
 

@@ -1,7 +1,7 @@
 import { describe, it } from "vitest";
 import type { LevelName } from "../../src/metadata/levels.ts";
 import { LAYOUTS } from "../raid/oracle-shapes.ts";
-import type { Shape } from "./disks.ts";
+import { chooseBitmap, type Shape } from "./disks.ts";
 import { Scenario } from "./scenario.ts";
 import { seedsToRun } from "./seeds.ts";
 import type { World } from "./world.ts";
@@ -19,7 +19,7 @@ function chooseShape(world: World, level: LevelName): Shape {
     chunkBytes,
     raidDisks: Math.max(3, least) + world.below(level === "6" ? 5 : 3),
     sizeBytes: Math.max(3 * chunkBytes, world.pick([512, 512, 1024]) * KiB),
-    bitmap: world.chance(0.85) ? "lockless" : "none",
+    ...chooseBitmap(world),
     writeMostly: world.chance(0.1),
   };
 }

@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { State } from "../../src/bitmap/transitions.ts";
+import { BITMAP_KINDS } from "../../src/metadata/layout.ts";
 import { roleOf, ROLE_SPARE } from "../../src/metadata/superblock.ts";
 import { expectInSyncEqual, expectUnmarkedEqual, readAll } from "./checks.ts";
 import { blankDisk } from "./disks.ts";
@@ -113,38 +114,79 @@ describe("11: who may join", () => {
     await write(machine, 1 * MiB, 64 * KiB);
   }
 
-  it("by bitmap while nothing was forgotten, and then only what is marked is copied", async () => {
-    const machine = await startMachine();
-    const { world } = machine;
-    await write(machine, 512 * KiB, 64 * KiB);
-    await world.until(world.sleep(2_000));
-    await withoutDisk1(machine);
-    machine.trace.clear();
-    await world.until(machine.array.reAdd("/disk1"));
-    await world.until(machine.array.wait());
-    const copied = machine.trace.operations.filter((operation) => changesData(machine, operation));
-    const starts = copied.map(({ offset }) => offset - machine.dataOffset);
-    expect(starts.sort((a, b) => a - b)).toEqual([0, 1 * MiB]);
-    expectInSyncEqual(machine, machine.array);
-  });
+  it.for(BITMAP_KINDS)(
+    "by bitmap (%s) while nothing was forgotten, and then only what is marked is copied",
+    async (bitmap) => {
+      const machine = await startMachine(1, { bitmap });
+      const { world } = machine;
+      await write(machine, 512 * KiB, 64 * KiB);
+      await world.until(world.sleep(2_000));
+      await withoutDisk1(machine);
+      machine.trace.clear();
+      await world.until(machine.array.reAdd("/disk1"));
+      await world.until(machine.array.wait());
+      const copied = machine.trace.operations.filter((operation) =>
+        changesData(machine, operation),
+      );
+      const starts = copied.map(({ offset }) => offset - machine.dataOffset);
+      expect(starts.sort((a, b) => a - b)).toEqual([0, 1 * MiB]);
+      expectInSyncEqual(machine, machine.array);
+    },
+  );
 
-  it("not by bitmap once regions became clean without it", async () => {
-    const machine = await startMachine();
+  it.for(BITMAP_KINDS)(
+    "not by bitmap (%s) once regions became clean without it",
+    async (bitmap) => {
+      const machine = await startMachine(1, { bitmap });
+      const { world } = machine;
+      await withoutDisk1(machine);
+      machine.disks.set("/disk2", blankDisk(machine.shape));
+      await world.until(machine.array.add("/disk2", { writeMostly: false }));
+      await world.until(machine.array.wait());
+      await world.until(world.sleep(2_000));
+      expect(machine.array.status().bitmap?.needSync).toBe(0);
+      await world.until(machine.array.fail("/disk2"));
+      await world.until(machine.array.remove("/disk2"));
+      await expect(world.until(machine.array.reAdd("/disk1"))).rejects.toMatchObject({
+        code: "re-add-refused",
+      });
+      await world.until(machine.array.add("/disk1", { writeMostly: false }));
+      await world.until(machine.array.wait());
+      expectInSyncEqual(machine, machine.array);
+    },
+  );
+
+  it("by an internal bitmap after a restart and a crash without it: what is marked stays so", async () => {
+    const machine = await startMachine(1, { bitmap: "internal" });
     const { world } = machine;
     await withoutDisk1(machine);
-    machine.disks.set("/disk2", blankDisk(machine.shape));
-    await world.until(machine.array.add("/disk2", { writeMostly: false }));
-    await world.until(machine.array.wait());
     await world.until(world.sleep(2_000));
-    expect(machine.array.status().bitmap?.needSync).toBe(0);
-    await world.until(machine.array.fail("/disk2"));
-    await world.until(machine.array.remove("/disk2"));
-    await expect(world.until(machine.array.reAdd("/disk1"))).rejects.toMatchObject({
-      code: "re-add-refused",
-    });
-    await world.until(machine.array.add("/disk1", { writeMostly: false }));
-    await world.until(machine.array.wait());
-    expectInSyncEqual(machine, machine.array);
+    await machine.stop();
+    const gone = machine.paths.filter((path) => path !== "/disk1");
+    const load = async () => machine.load(await machine.plan(gone));
+    let array = await load();
+    expect(array.regions.counts().needSync).toBe(2);
+    machine.settings = QUICK;
+    await world.until(array.start());
+    await write(machine, 512 * KiB, 4 * KiB);
+    machine.cut();
+    array = await load();
+    expect(array.regions.counts().needSync).toBe(3);
+    await world.until(array.start());
+    await world.until(array.wait());
+    await world.until(world.sleep(2_000));
+    expect(array.regions.counts().needSync).toBe(3);
+    machine.trace.clear();
+    await world.until(array.reAdd("/disk1"));
+    await world.until(array.wait());
+    const copied = machine.trace.operations.filter(
+      (operation) => operation.path === "/disk1" && changesData(machine, operation),
+    );
+    const starts = copied.map(({ offset }) => offset - machine.dataOffset);
+    expect(starts.sort((a, b) => a - b)).toEqual([0, 512 * KiB, 1 * MiB]);
+    expectInSyncEqual(machine, array);
+    await world.until(world.sleep(2_000));
+    expect(array.status()).toMatchObject({ state: "clean", bitmap: { dirty: 0, needSync: 0 } });
   });
 
   it("two halves that each went on without the other are not put together", async () => {

@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { State } from "../../src/bitmap/transitions.ts";
+import { BITMAP_KINDS } from "../../src/metadata/layout.ts";
 import { readAll } from "./checks.ts";
 import { freshBytes, runClients } from "./client.ts";
 import { Machine } from "./machine.ts";
@@ -34,10 +35,13 @@ const isStates = (machine: Machine) => (operation: Operation) =>
   operation.kind === "writeDurable" &&
   operation.offset === machine.array.metadata.statesOffset(kindOf(machine.array));
 
-describe("1: durable before data", () => {
+/** What holds of a bitmap that lies on members holds of each kind. */
+const KINDS = BITMAP_KINDS.map((bitmap) => ({ bitmap }));
+
+describe.for(KINDS)("1: durable before data, with a bitmap that is $bitmap", ({ bitmap }) => {
   it("a region is marked on every member before its data is issued to any", async () => {
     for (const inline of [false, true]) {
-      const machine = new Machine(new World(2), { ...SHAPE, raidDisks: 3 });
+      const machine = new Machine(new World(2), { ...SHAPE, bitmap, raidDisks: 3 });
       machine.inline = inline;
       machine.settings = QUICK;
       await machine.start();
@@ -47,7 +51,7 @@ describe("1: durable before data", () => {
   });
 
   it("a write that could be done at once does not overtake the mark of another", async () => {
-    const machine = new Machine(new World(3), SHAPE);
+    const machine = new Machine(new World(3), { ...SHAPE, bitmap });
     machine.inline = true;
     const array = await machine.start();
     await write(machine, 1024 * KiB, 4 * KiB);
@@ -62,9 +66,9 @@ describe("1: durable before data", () => {
   });
 });
 
-describe("2: equal is written only after sync", () => {
+describe.for(KINDS)("2: equal is written only after sync ($bitmap)", ({ bitmap }) => {
   it("no state and no superblock says so before every member is synced", async () => {
-    const machine = await startMachine();
+    const machine = await startMachine(1, { bitmap });
     await work(machine, 25);
     await machine.world.until(machine.world.sleep(2_000));
     expect(machine.array.status().bitmap?.clean).toBeGreaterThan(0);
@@ -76,7 +80,7 @@ describe("2: equal is written only after sync", () => {
   // resynced, but what lies on the members is synced before the superblock says clean.
   it("a write during the sync that ends a rest keeps the superblock dirty", async () => {
     for (let seed = 1; seed <= 40; seed++) {
-      const machine = await startMachine(seed);
+      const machine = await startMachine(seed, { bitmap });
       await write(machine, 0, 4 * KiB);
       await untilIssued(machine, machine.world.sleep(2_000), (operation) => {
         const { issued } = operation;
@@ -98,9 +102,9 @@ describe("2: equal is written only after sync", () => {
   });
 });
 
-describe("3: order of metadata", () => {
+describe.for(KINDS)("3: order of metadata ($bitmap)", ({ bitmap }) => {
   it("a clean stop syncs members, then writes states, bitmap superblock, superblocks", async () => {
-    const machine = await startMachine();
+    const machine = await startMachine(1, { bitmap });
     await write(machine, 0, 4 * KiB);
     machine.trace.clear();
     await machine.world.until(machine.array.stop());
@@ -119,7 +123,7 @@ describe("3: order of metadata", () => {
   });
 
   it("the first write says dirty in the superblocks before its data", async () => {
-    const machine = await startMachine();
+    const machine = await startMachine(1, { bitmap });
     machine.trace.clear();
     await write(machine, 0, 4 * KiB);
     expectInSteps(machine.trace.operations, [

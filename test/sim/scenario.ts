@@ -19,7 +19,7 @@ import {
   readKnown,
 } from "./checks.ts";
 import { runClients } from "./client.ts";
-import { MIRROR, type Shape, sizeOf } from "./disks.ts";
+import { chooseBitmap, MIRROR, type Shape, sizeOf } from "./disks.ts";
 import { Machine } from "./machine.ts";
 import { Model } from "./model.ts";
 import { World } from "./world.ts";
@@ -194,7 +194,7 @@ export class Scenario {
     else model.lose(before.unknown);
     if (breaks) this.breakMember(this.someLosable());
     const marked = markedRegions(this.array);
-    const bitmapDecides = machine.shape.bitmap === "lockless" && !breaks && this.recoversNothing();
+    const bitmapDecides = machine.shape.bitmap !== "none" && !breaks && this.recoversNothing();
     machine.trace.clear();
     const synced = this.array.start().then(() => this.syncsEnd());
     if (depth < CRASHES_IN_A_ROW_MAX && world.chance(0.3)) {
@@ -340,7 +340,7 @@ function chooseMirror(world: World): Shape {
     raidDisks: world.pick([2, 2, 3]),
     // More than 512 regions of 64 KiB: two bitmap blocks.
     sizeBytes: large ? 40 * MiB : world.pick([2, 3, 5]) * MiB,
-    bitmap: world.chance(0.85) ? "lockless" : "none",
+    ...chooseBitmap(world),
     writeMostly: world.chance(0.2),
   };
 }
