@@ -74,6 +74,12 @@ export const CATALOGUE = {
   },
   "array-incomplete": { errno: Errno.EIO, remedy: "give more members" },
   "size-mismatch": { errno: Errno.EINVAL, remedy: "use an image that is large enough" },
+  "array-not-ready": {
+    errno: Errno.EINVAL,
+    remedy: "serve it until it is whole and synced, stop the server, and give all members",
+  },
+  "never-written": { errno: Errno.EINVAL, remedy: "write to all of it first, if only zeroes" },
+  "bitmap-no-room": { errno: Errno.EINVAL, remedy: "convert to --bitmap none" },
   // a running array
   "re-add-refused": { errno: Errno.EINVAL, remedy: "nbd-raid add copies it in full" },
   "last-member": { errno: Errno.EINVAL, remedy: "add another member first" },

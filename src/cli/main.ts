@@ -2,6 +2,7 @@ import { closeSync, readFileSync } from "node:fs";
 import { isatty } from "node:tty";
 import { Command } from "commander";
 import { addAssemble } from "./commands/assemble.ts";
+import { addConvert } from "./commands/convert.ts";
 import { addCreate } from "./commands/create.ts";
 import { addExamine } from "./commands/examine.ts";
 import { addMemberVerbs } from "./commands/members.ts";
@@ -55,6 +56,7 @@ const COMMANDS: readonly ((program: Command, context: Context) => void)[] = [
   addCreate,
   addExamine,
   addAssemble,
+  addConvert,
   addZeroSuperblock,
   addServe,
   addStatus,
