@@ -36,6 +36,8 @@ bitmap_counts() {
 # assemble LEVEL DEVICES...
 assemble() {
   if [ -e "$SYS" ]; then echo "an array is here already"; return 1; fi
+  # Nothing is synced before it is asked for.
+  echo 1 >/sys/module/md_mod/parameters/start_ro
   mdadm --assemble "$MD" --run "$@"
   say size "$(blockdev --getsize64 "$MD")"
   say array "$(cat "$SYS/array_state" "$SYS/level" "$SYS/layout" "$SYS/chunk_size" | xargs)"
@@ -68,7 +70,11 @@ write_more() {
   done
 }
 
+# Parity of what was never written is made behind the first write there.
+nothing_marked() { ! grep -qE '(need sync|syncing) [1-9]' "$SYS/llbitmap/bits" 2>/dev/null; }
+
 stop() {
+  until_true 120 nothing_marked
   if is_redundant; then until_true 120 md_idle md127; fi
   bitmap_counts "$1" | sed 's/^@bits/@bits_at_stop/'
   mdadm --stop "$MD"
@@ -90,8 +96,8 @@ clean() {
 killed() {
   local more=$1
   shift
-  assemble "$@"
   say before "$(transferred "$@")"
+  assemble "$@"
   sync_now
   say after "$(transferred "$@")"
   say action_after "$(cat "$SYS/sync_action") $(cat "$SYS/resync_start")"

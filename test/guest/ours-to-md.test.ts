@@ -167,8 +167,8 @@ async function expectCountsBack(carry: Carry, found: Findings): Promise<void> {
 
 /** `md/llbitmap/bits`, with what is kept apart there only for the kernel's own use put together. */
 function readBits(said = ""): { unwritten: number; clean: number; dirty: number; marked: number } {
-  const count = (name: string): number =>
-    Number(new RegExp(`(?:^|[^\\w] ?)${name} (\\d+)`).exec(said)?.[1] ?? NaN);
+  // The first of each name: "need sync unwritten" and the like come last.
+  const count = (name: string): number => Number(new RegExp(`\\b${name} (\\d+)`).exec(said)?.[1]);
   return {
     unwritten: count("unwritten"),
     clean: count("clean"),
