@@ -3,7 +3,7 @@
 # from Debian, and only those that are missing. Says what it did.
 set -euo pipefail
 
-packages=(libnbd-bin python3-libnbd qemu-utils nbdkit fio mdadm openssl)
+packages=(libnbd-bin python3-libnbd qemu-utils nbdkit fio mdadm openssl systemd)
 
 missing=()
 for package in "${packages[@]}"; do

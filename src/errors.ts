@@ -101,6 +101,10 @@ export const CATALOGUE = {
     errno: Errno.EINVAL,
     remedy: "nbd://HOST:PORT or nbd+unix:///?socket=PATH; HOST:PORT for --metrics",
   },
+  "descriptor-invalid": {
+    errno: Errno.EINVAL,
+    remedy: "pass listening TCP or Unix stream sockets (systemd: ListenStream=, Accept=no)",
+  },
   "tls-invalid": { errno: Errno.EINVAL, remedy: "correct the certificates or keys" },
   "control-in-use": { errno: Errno.EINVAL, remedy: "another server has it; choose with --control" },
   "control-denied": { errno: Errno.EPERM, remedy: "run it as the user that runs the server" },

@@ -61,9 +61,11 @@ export async function listenAt(
   return address.kind === "tcp" ? listenTcp(address, events) : listenUnix(address, access, events);
 }
 
-/** Takes over a listening socket; it is closed with the listener. Throws "address-invalid". */
+/** Takes over a listening socket; it is closed with the listener. Throws "descriptor-invalid". */
 export async function listenDescriptor(fd: number, events: ListenerEvents): Promise<Listener> {
-  const server = await bind({ fd }, `descriptor ${fd}`, events);
+  const server = await bind({ fd }, `descriptor ${fd}`, events).catch((cause: Error) => {
+    throw new NbdRaidError("descriptor-invalid", cause.message, { cause });
+  });
   const address = tcpAddress(server) ?? { kind: "unix", path: socketPathOf(fd) };
   return { address, close: () => void server.close() };
 }

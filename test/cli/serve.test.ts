@@ -57,6 +57,7 @@ function start(options: ServeOptions) {
   let stop: () => void = () => undefined;
   const uris: string[] = [];
   let measured = "";
+  const told: string[] = [];
   let accept: () => void = () => undefined;
   const listening = new Promise<void>((resolve) => (accept = resolve));
   const ended = serve(options, pino({ level: "silent" }), {
@@ -65,6 +66,8 @@ function start(options: ServeOptions) {
     },
     measured: (url) => (measured = url),
     controllable: (actions) => (stop = actions.stop),
+    ready: () => told.push("ready"),
+    stopping: () => told.push("stopping"),
   });
   ended.catch(() => undefined); // a test that cares waits for it
   onTestFinished(async () => {
@@ -72,7 +75,7 @@ function start(options: ServeOptions) {
     await ended.catch(() => undefined);
   });
   const ready = () => Promise.race([listening, ended]);
-  return { ended, ready, uris, url: () => measured, stop: () => stop() };
+  return { ended, ready, uris, told, url: () => measured, stop: () => stop() };
 }
 
 const contents = (paths: string[]) =>
@@ -97,6 +100,25 @@ describe("serving", () => {
     await server.ended;
     expect(existsSync(options.control)).toBe(false);
     expect(existsSync(join(folder, "nbd.sock"))).toBe(false);
+  });
+
+  test("tells that it is ready once it listens, and when it is told to stop, by whomever", async () => {
+    const { folder, members } = await mirror();
+    const options = optionsFor(folder, members);
+    const first = start(options);
+    await first.ready();
+    expect(first.told).toEqual(["ready"]);
+    first.stop();
+    await first.ended;
+    expect(first.told).toEqual(["ready", "stopping"]);
+    const second = start(options);
+    await second.ready();
+    void new ControlClient(options.control).stop().catch(() => undefined);
+    await second.ended;
+    expect(second.told).toEqual(["ready", "stopping"]);
+    const refused = start({ ...options, members: [members[0]!] });
+    await expect(refused.ended).rejects.toMatchObject({ code: "member-missing" });
+    expect(refused.told).toEqual([]);
   });
 
   test("may do without a control socket", async () => {

@@ -110,10 +110,10 @@ describe("listening", () => {
     await expect(newServer().listen(uri)).rejects.toMatchObject({ code: "address-invalid" });
   });
 
-  it("a descriptor that is no socket is address-invalid", async () => {
+  it("a descriptor that is no socket is descriptor-invalid", async () => {
     const fd = openSync(path.join(temporaryFolder(), "file"), "w");
     onTestFinished(() => closeSync(fd));
-    await expect(newServer().listenFd(fd)).rejects.toMatchObject({ code: "address-invalid" });
+    await expect(newServer().listenFd(fd)).rejects.toMatchObject({ code: "descriptor-invalid" });
   });
 
   it("inherited descriptors are counted only for the process they are meant for", () => {

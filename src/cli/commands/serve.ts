@@ -9,8 +9,8 @@ import { LOG_LEVELS, type LogLevel } from "../serve/log-levels.ts";
 import { parseMetricsAddress } from "../serve/metrics-address.ts";
 import type { ServeOptions } from "../serve/serve.ts";
 
-/** Meant for this process alone (sd_listen_fds(3)): none it starts may think they are its own. */
-const ACTIVATION_VARIABLES = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+/** sd_listen_fds(3), sd_notify(3): for this process alone, none it starts may think they are its. */
+const STARTER_VARIABLES = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
 const DEFAULT_LISTEN = "nbd://127.0.0.1:10809";
 
 /** As given on the command line; what is absent may stand in the configuration file. */
@@ -57,7 +57,8 @@ export function addServe(program: Command, context: Context): void {
       const configPath = flags.config ?? directory?.config;
       const config = configPath === undefined ? null : await loadConfig(configPath);
       const descriptors = inheritedDescriptors(env, process.pid);
-      for (const name of ACTIVATION_VARIABLES) delete env[name];
+      const notifySocket = env["NOTIFY_SOCKET"];
+      for (const name of STARTER_VARIABLES) delete env[name];
       const level = flags.logLevel ?? config?.logLevel ?? "info";
       const logger = await createLogger(level, context.terminal);
       exitOnBugs(logger);
@@ -72,7 +73,9 @@ export function addServe(program: Command, context: Context): void {
         env["NBD_RAID_LISTEN"] || DEFAULT_LISTEN,
       );
       const { serve } = await import("../serve/serve.ts");
+      const { tellStarter } = await import("../serve/starter.ts");
       await serve(options, logger, {
+        ...tellStarter(notifySocket, logger),
         listening: (uri) => stdout.write(`listening on ${uri}\n`),
         measured: (url) => stdout.write(`metrics at ${url}\n`),
         controllable: (actions) => actOnSignals(actions, logger),

@@ -7,7 +7,7 @@ import { assertSocketFree } from "../../control/socket.ts";
 import type { Reported } from "../../control/status.ts";
 import { NbdRaidError } from "../../errors.ts";
 import { NbdServer } from "../../nbd/server.ts";
-import { setSendBuffer } from "../../platform/socket.ts";
+import { isListening, setSendBuffer } from "../../platform/socket.ts";
 import { type AccessOptions, reloadTls, serverAccess, warnIfOpen } from "./access.ts";
 
 export interface ServeOptions {
@@ -34,6 +34,10 @@ export interface ServeEvents {
   measured(url: string): void;
   /** Hands over what may be asked of it from now on. */
   controllable(actions: ServeActions): void;
+  /** Every listener accepts, and whatever syncs are needed are registered. */
+  ready(): void;
+  /** It was told to stop. */
+  stopping(): void;
 }
 
 export interface ServeActions {
@@ -84,7 +88,10 @@ export async function serve(
     if (metrics !== null) sideServers.push(metrics);
     const admit = server.hold();
     const uris: string[] = [];
-    for (const fd of options.descriptors) uris.push(await server.listenFd(fd));
+    for (const fd of options.descriptors) {
+      assertListening(fd);
+      uris.push(await server.listenFd(fd));
+    }
     for (const uri of options.listen) uris.push(await server.listen(uri));
     warnIfOpen(uris, options.access, logger);
     // Nothing can be refused any more: now the arrays may write.
@@ -92,7 +99,9 @@ export async function serve(
     admit();
     for (const uri of uris) events.listening(uri);
     if (metrics !== null) events.measured(metrics.url);
+    events.ready();
     await told;
+    events.stopping();
   } finally {
     await stop().finally(() => Promise.all(sideServers.map((one) => one.close())));
   }
@@ -123,6 +132,13 @@ function createServer(
   }));
   const tuneSocket = (fd: number): void => setSendBuffer(fd, SEND_BUFFER_BYTES);
   return new NbdServer({ exports, logger, tuneSocket, ...access });
+}
+
+/** One that is not bound would become a listener anywhere. */
+function assertListening(fd: number): void {
+  if (isListening(fd) !== false) return;
+  const what = `descriptor ${fd}, passed in LISTEN_FDS, is not a socket that listens`;
+  throw new NbdRaidError("descriptor-invalid", what);
 }
 
 /** Requests under way are finished first. Every array is stopped, whatever befalls another. */
