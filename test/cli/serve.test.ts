@@ -10,7 +10,11 @@ import type { AccessOptions } from "../../src/cli/serve/access.ts";
 import { type ServeOptions, serve } from "../../src/cli/serve/serve.ts";
 import { ControlClient } from "../../src/control/client.ts";
 import { temporaryFolder } from "../control/running.ts";
+import { parseExposition, valueOf } from "../control/exposition.ts";
+import { COMMAND, RawClient } from "../nbd/client.ts";
 import { nbdRaid } from "./captured.ts";
+
+const data = { export: "data" };
 
 /** Two images that make a mirror, in a folder of their own. */
 async function mirror(name = "data"): Promise<{ folder: string; members: string[] }> {
@@ -99,6 +103,63 @@ describe("serving", () => {
     server.stop();
     await server.ended;
     expect(existsSync(options.control)).toBe(false);
+    expect(existsSync(join(folder, "nbd.sock"))).toBe(false);
+  });
+
+  test("tells the same by its metrics as by its status", async () => {
+    const { folder, members } = await mirror();
+    const options = { ...optionsFor(folder, members), metrics: { host: "127.0.0.1", port: 0 } };
+    const server = start(options);
+    await server.ready();
+    const client = await RawClient.connect(join(folder, "nbd.sock"));
+    await client.negotiate();
+    await client.write(0, Buffer.alloc(4096, 1));
+    await client.read(0, 512);
+    await client.exchange({ command: COMMAND.FLUSH });
+    const scrape = async () => {
+      const families = parseExposition(await (await fetch(server.url())).text());
+      return (name: string, labels: Record<string, string>) => valueOf(families, name, labels);
+    };
+    const [before, { arrays, exports }] = await Promise.all([
+      scrape(),
+      new ControlClient(options.control).status(),
+    ]);
+    const bitmap = arrays[0]!.bitmap!;
+    expect(bitmap.dirty).toBeGreaterThan(0);
+    for (const state of ["unwritten", "clean", "dirty"] as const)
+      expect(before("nbd_raid_bitmap_regions", { array: "data", state })).toBe(bitmap[state]);
+    const written = before("nbd_raid_bitmap_blocks_written_total", { array: "data" });
+    expect(written).toBe(bitmap.blocksWritten);
+    expect(exports).toMatchObject([
+      {
+        name: "data",
+        connections: 1,
+        requests: { read: 1, write: 1, flush: 1, trim: 0 },
+        readBytes: 512,
+        writtenBytes: 4096,
+      },
+    ]);
+    client.destroy();
+    // Counters keep what those did who are gone.
+    await expect.poll(async () => (await scrape())("nbd_raid_open_connections", data)).toBe(0);
+    const after = await scrape();
+    expect(after("nbd_raid_connections_total", data)).toBe(1);
+    expect(after("nbd_raid_written_bytes_total", data)).toBe(4096);
+    expect(after("nbd_raid_read_bytes_total", data)).toBe(512);
+    expect(after("nbd_raid_requests_total", { ...data, command: "flush" })).toBe(1);
+  });
+
+  test("metrics at an address that is taken is refused, and writes nothing", async () => {
+    const { folder, members } = await mirror();
+    const before = await contents(members);
+    const other = createServer();
+    onTestFinished(() => void other.close());
+    await once(other.listen(0, "127.0.0.1"), "listening");
+    const { port } = other.address() as { port: number };
+    const metrics = { host: "127.0.0.1", port };
+    const options = { ...optionsFor(folder, members), metrics };
+    await expect(start(options).ended).rejects.toMatchObject({ code: "address-in-use" });
+    expect(await contents(members)).toEqual(before);
     expect(existsSync(join(folder, "nbd.sock"))).toBe(false);
   });
 

@@ -20,7 +20,7 @@ describe("a command line that cannot be meant", () => {
     [["create", "é".repeat(17), "a", "b", "--level", "1"], /has 34 bytes/],
     [["create", "", "a", "b", "--level", "1"], /has 0 bytes/],
     [["assemble", "a"], /--check/],
-    [["serve"], /either members or --config/],
+    [["serve"], /either members, --config or --directory/],
     [["serve", "a", "--log-level", "loud"], /--log-level/],
     [["set", "data", "colour", "1"], /no setting "colour": there are sync-speed-min/],
     [["set", "data", "constructor", "1"], /no setting/],

@@ -1,5 +1,5 @@
 import { once } from "node:events";
-import { request } from "node:http";
+import { type IncomingMessage, request } from "node:http";
 import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -79,7 +79,7 @@ describe("the metrics' listener", () => {
   ])("answers %s %s with %d", async (method, path, status) => {
     const { port } = await start();
     const sent = request({ port, method, path, agent: false }).end();
-    const [response] = (await once(sent, "response")) as [import("node:http").IncomingMessage];
+    const [response] = (await once(sent, "response")) as [IncomingMessage];
     expect(response.statusCode).toBe(status);
     expect(await text(response)).not.toContain("nbd_raid_");
   });

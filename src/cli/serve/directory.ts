@@ -70,7 +70,8 @@ async function createIn(
   { terminal, logger }: Omit<Surroundings, "readOnly">,
 ): Promise<void> {
   const toLog = { writable: true, write: (text: string) => logger.info(`made ${text.trim()}`) };
-  const program = new Command().exitOverride().configureOutput({ writeErr: () => undefined });
+  const silent = { writeOut: () => undefined, writeErr: () => undefined };
+  const program = new Command().exitOverride().configureOutput(silent);
   addCreate(program, { terminal: { ...terminal, stdout: toLog }, directory, exitCode: 0 });
   try {
     const path = words.find((word) => word.includes("/"));
