@@ -36,7 +36,10 @@ export const CATALOGUE = {
   // members as they are found
   "member-unreadable": { errno: Errno.EIO, remedy: "check the path and its permissions" },
   "member-too-small": { errno: Errno.EINVAL, remedy: "use a larger image" },
-  "member-foreign": { errno: Errno.EINVAL, remedy: "make an array with nbd-raid create" },
+  "member-foreign": {
+    errno: Errno.EINVAL,
+    remedy: "give members of arrays; nbd-raid create makes one",
+  },
   "member-not-empty": {
     errno: Errno.EINVAL,
     remedy: "blank it (truncate -s 0, then -s SIZE), or create --force",
@@ -57,7 +60,10 @@ export const CATALOGUE = {
     errno: Errno.EIO,
     remedy: "leave it out, then add a blank image in its place",
   },
-  "superblock-unsupported": { errno: Errno.ENOTSUP, remedy: "use the program that made it" },
+  "superblock-unsupported": {
+    errno: Errno.ENOTSUP,
+    remedy: "use the program that made it; docs/how-to/md-migration.md has ways over",
+  },
   "bitmap-corrupt": {
     errno: Errno.EIO,
     remedy: "leave it out, then add a blank image in its place",

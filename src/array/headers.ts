@@ -13,7 +13,9 @@ import {
   type Superblock,
   SUPERBLOCK_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
+  superblockSector,
 } from "../metadata/superblock.ts";
+import { readHeader, refuseForeign } from "./foreign.ts";
 
 /** What a member says of itself. */
 export interface MemberHeaders {
@@ -38,6 +40,7 @@ export function bitmapOffsetBytes(superblock: Superblock): number {
  */
 export async function readHeaders(member: Member): Promise<MemberHeaders> {
   const bytes = await readHeader(member, SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_BYTES);
+  if (superblockSector(bytes) === null) await refuseForeign(member);
   const superblock = decodeSuperblock(bytes, member.path, Math.floor(member.sizeBytes / 512));
   if (!hasBitmap(superblock)) return { superblock, bitmap: null };
   const header = await readHeader(member, bitmapOffsetBytes(superblock), BITMAP_SUPERBLOCK_BYTES);
@@ -70,19 +73,4 @@ export async function readStates(
   const offset = bitmapOffsetBytes(superblock) + headerBytes;
   const stored = await readHeader(member, offset, bitmapBytes(kind, regions) - headerBytes);
   return STATE_FORMATS[kind].unpack(stored, regions);
-}
-
-async function readHeader(member: Member, offset: number, length: number): Promise<Uint8Array> {
-  if (offset < 0 || offset + length > member.sizeBytes) {
-    const message = `${member.path}: ${member.sizeBytes} bytes are too few for an array's member`;
-    throw new NbdRaidError("member-too-small", message);
-  }
-  const bytes = new Uint8Array(length);
-  try {
-    await member.read(bytes, offset);
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new NbdRaidError("member-unreadable", reason, { cause: error });
-  }
-  return bytes;
 }

@@ -8,17 +8,20 @@ export const FEATURE_RAID0_LAYOUT = 0x1000;
 const SUPPORTED =
   FEATURE_BITMAP_OFFSET | FEATURE_RECOVERY_OFFSET | FEATURE_RECOVERY_BITMAP | FEATURE_RAID0_LAYOUT;
 
-/** Features md has and this program lacks: a member with one of them is refused, by name. */
+/**
+ * Features md has and this program lacks: a member with one of them is refused, by name, and with
+ * what mdadm can do about it.
+ */
 const UNSUPPORTED: readonly (readonly [bit: number, name: string])[] = [
-  [0x4, "a reshape in progress"],
-  [0x8, "a bad block list"],
-  [0x10, "a replacement device"],
+  [0x4, "a reshape in progress (let mdadm finish it)"],
+  [0x8, "a list of bad blocks (have mdadm rebuild that member)"],
+  [0x10, "a replacement in progress (let mdadm finish it)"],
   [0x20, "a backwards reshape"],
   [0x40, "a reshape that moves the data offset"],
-  [0x100, "a clustered array"],
+  [0x100, "a clustered array (mdadm --grow --bitmap=none ends that)"],
   [0x200, "a journal device"],
-  [0x400, "a partial parity log (PPL)"],
-  [0x800, "several partial parity logs (PPL)"],
+  [0x400, "a partial parity log, PPL (mdadm --grow --consistency-policy=resync ends it)"],
+  [0x800, "several partial parity logs"],
 ];
 
 /** What in `featureMap` this program does not support, in words; empty if it may be used. */

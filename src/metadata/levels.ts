@@ -11,3 +11,16 @@ const NAMES = new Map<number, LevelName>(
 export function levelName(level: number): LevelName | null {
   return NAMES.get(level) ?? null;
 }
+
+/** Levels that only md has, or had. */
+const OTHERS = new Map([
+  [-4, "multipath"],
+  [-5, "faulty"],
+  [-100, "container"],
+]);
+
+/** For people: the number of a level that this program does not know, and its name if it has one. */
+export function levelInWords(level: number): string {
+  const name = OTHERS.get(level);
+  return name === undefined ? String(level) : `${level} (${name})`;
+}

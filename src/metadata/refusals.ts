@@ -11,7 +11,7 @@ import {
   SUPERBLOCK_OFFSET_SECTORS,
   SUPERBLOCK_SECTORS,
 } from "./layout.ts";
-import { levelName } from "./levels.ts";
+import { levelInWords, levelName } from "./levels.ts";
 
 /** A reason to refuse: `finds` says in words what is wrong, or null. */
 export interface Refusal<S> {
@@ -55,7 +55,7 @@ const corrupt = (finds: (claims: Claims) => string | null): Refusal<Claims> => (
 
 export const CLAIM_REFUSALS: readonly Refusal<Claims>[] = [
   unsupported(({ level }) =>
-    levelName(level) === null ? `level ${level} is not supported` : null,
+    levelName(level) === null ? `level ${levelInWords(level)} is not supported` : null,
   ),
   corrupt(({ raidDisks }) =>
     raidDisks >= 1 && raidDisks <= MAX_DEV ? null : `superblock has ${raidDisks} slots`,
