@@ -62,3 +62,13 @@ const COMMON = [/^level (linear|1|4)/, /original/, /alternate/, /left-symmetric/
 export function isCommon({ title }: Case): boolean {
   return isLong || COMMON.some((common) => common.test(title));
 }
+
+const WITH_INTERNAL = /^level (1|4),|left-symmetric|10 n2/;
+
+/** Those of each level with redundancy, with md's classic bitmap; all layouts in the long form. */
+export const INTERNAL_CASES: readonly Case[] = CASES.filter(
+  ({ title, shape }) => shape.bitmap === "lockless" && (isLong || WITH_INTERNAL.test(title)),
+).map(({ title, shape }) => ({
+  title: `${title}, internal bitmap`,
+  shape: { ...shape, bitmap: "internal", regionBytes: 64 * KiB },
+}));

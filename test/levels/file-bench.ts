@@ -47,6 +47,7 @@ export class FileBench implements Bench {
       ...(shape.chunkBytes === 0 ? {} : { chunkBytes: shape.chunkBytes }),
       ...layoutOf(shape),
       ...{ bitmap: shape.bitmap, spares: 0, writeMostly: [] },
+      ...(shape.regionBytes === undefined ? {} : { regionBytes: shape.regionBytes }),
       ...{ assumeClean: false, preallocate: false, force: false },
     });
     return bench;

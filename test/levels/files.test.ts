@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "vitest";
 import { seedsToRun } from "../sim/seeds.ts";
-import { CASES, isCommon } from "./cases.ts";
+import { CASES, INTERNAL_CASES, isCommon } from "./cases.ts";
 import { FileBench } from "./file-bench.ts";
 import { Life } from "./life.ts";
 
 const ROUNDS = 8;
 /** What the others differ from these in is looked at on simulated disks. */
-const cases = CASES.filter(isCommon);
+const cases = [...CASES.filter(isCommon), ...INTERNAL_CASES];
 
 describe.for(cases.map(({ title, shape }) => [title, shape] as const))("%s", ([, shape]) => {
   it.for(seedsToRun({ short: 1, long: 5 }))(

@@ -1,12 +1,14 @@
 import { describe, it } from "vitest";
 import { seedsToRun } from "../sim/seeds.ts";
-import { CASES } from "./cases.ts";
+import { CASES, INTERNAL_CASES } from "./cases.ts";
 import { Life } from "./life.ts";
 import { SimulatedBench } from "./simulated-bench.ts";
 
 const ROUNDS = 10;
 
-describe.for(CASES.map(({ title, shape }) => [title, shape] as const))("%s", ([, shape]) => {
+const cases = [...CASES, ...INTERNAL_CASES];
+
+describe.for(cases.map(({ title, shape }) => [title, shape] as const))("%s", ([, shape]) => {
   it.for(seedsToRun({ short: 1, long: 6 }))(
     "lives as a plain array of bytes does: NBD_RAID_SEED=%i",
     async (seed) => {
