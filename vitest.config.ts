@@ -4,7 +4,8 @@ const long = process.env["NBD_RAID_LONG"] === "1";
 
 /**
  * Projects: `unit` needs no other program; `interop` runs programs of others against the built
- * server (and kills it); `guest` boots Linux kernels against it. NBD_RAID_LONG=1 makes the seeded suites take their long form.
+ * server (and kills it); `guest` boots Linux kernels against it;
+ * `container` builds the image and runs it. NBD_RAID_LONG=1 makes the seeded suites take their long form.
  */
 export default defineConfig({
   test: {
@@ -37,6 +38,17 @@ export default defineConfig({
           testTimeout: long ? 3_600_000 : 900_000,
           // A kernel that is not in the cache is made first.
           hookTimeout: 3_600_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "container",
+          include: ["test/container/**/*.test.ts"],
+          globalSetup: ["test/container/build-image.ts"],
+          fileParallelism: false,
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
         },
       },
     ],
