@@ -58,9 +58,10 @@ export class GuestShell {
     this.#commands = commands;
   }
 
-  static async boot(options: Omit<GuestOptions, "host">): Promise<GuestShell> {
+  /** What the options' `host` answers is there as well, for what runs in the background. */
+  static async boot(options: GuestOptions): Promise<GuestShell> {
     const commands = new Commands();
-    const host = { next: commands.next, result: commands.result };
+    const host = { ...options.host, next: commands.next, result: commands.result };
     const guest = await Guest.boot(LOOP, { timeoutSeconds: 3600, ...options, host });
     return new GuestShell(guest, commands);
   }
