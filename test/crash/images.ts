@@ -5,10 +5,17 @@ import { dataArea, mdadmExamine } from "../interop/images.ts";
 import { BLOCK_BYTES } from "./blocks.ts";
 
 const COMPARE_BYTES = 1024 * 1024;
-/** md-llbitmap: the bitmap superblock is 4096 bytes behind the superblock; 1024 bytes, then states. */
-const STATES_OFFSET = 8192 + 1024;
-const REGION_SECTORS_OFFSET = 8192 + 52;
+/** The bitmap superblock is 4096 bytes behind the superblock (md-bitmap.h). */
+const BITMAP_OFFSET = 8192;
+const VERSION_AT = 4;
+const CHUNKSIZE_AT = 52;
+/** Version 6, lockless: sectors; states behind 1024 bytes, one byte a region, marked from 2 on. */
+const LOCKLESS = 6;
+const LOCKLESS_STATES_AT = 1024;
 const DIRTY = 2;
+/** Version 4, internal: bytes; behind 256 bytes a bit a region. */
+const INTERNAL_BITS_AT = 256;
+const AREA_BYTES = 128 * 1024;
 
 /** Fails unless the data areas hold the same in their first `sizeBytes`: the array's size. */
 export async function expectEqualData(images: readonly string[], sizeBytes: number): Promise<void> {
@@ -53,18 +60,23 @@ export interface Marked {
   readonly regions: ReadonlySet<number>;
 }
 
-/** The regions that some image calls Dirty, NeedSync or Syncing. */
+/** The regions that some image calls Dirty, NeedSync or Syncing, in a bitmap of either kind. */
 export async function markedRegions(images: readonly string[], sizeBytes: number): Promise<Marked> {
   const regions = new Set<number>();
   let regionBytes = 0;
   for (const image of images) {
     const file = await open(image);
     try {
-      const { buffer: field } = await file.read(Buffer.alloc(4), 0, 4, REGION_SECTORS_OFFSET);
-      regionBytes = field.readUInt32LE() * 512;
-      const count = Math.ceil(sizeBytes / regionBytes);
-      const { buffer: states } = await file.read(Buffer.alloc(count), 0, count, STATES_OFFSET);
-      for (const [region, state] of states.entries()) if (state >= DIRTY) regions.add(region);
+      const { buffer } = await file.read(Buffer.alloc(AREA_BYTES), 0, AREA_BYTES, BITMAP_OFFSET);
+      const isLockless = buffer.readUInt32LE(VERSION_AT) === LOCKLESS;
+      regionBytes = buffer.readUInt32LE(CHUNKSIZE_AT) * (isLockless ? 512 : 1);
+      for (let region = 0; region * regionBytes < sizeBytes; region++) {
+        const bits = buffer[INTERNAL_BITS_AT + Math.floor(region / 8)]!;
+        const marked = isLockless
+          ? buffer[LOCKLESS_STATES_AT + region]! >= DIRTY
+          : ((bits >> (region % 8)) & 1) === 1;
+        if (marked) regions.add(region);
+      }
     } finally {
       await file.close();
     }
