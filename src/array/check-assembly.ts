@@ -1,7 +1,11 @@
-import type { NbdRaidError } from "../errors.ts";
+import { State, stateFromDisk } from "../bitmap/transitions.ts";
+import { NbdRaidError } from "../errors.ts";
+import { firstUseState } from "../metadata/bitmap-superblock.ts";
+import { regionCount } from "../metadata/layout.ts";
 import { levelName } from "../metadata/levels.ts";
 import { layoutName } from "../raid/geometry/layouts.ts";
 import { type AssemblyPlan, groupByArray, planAssembly } from "./assemble.ts";
+import { readStates } from "./headers.ts";
 import type { OpenMember } from "./load.ts";
 import { missingMessage, openMembers } from "./open.ts";
 
@@ -33,13 +37,13 @@ export interface AssemblyReport {
 export async function checkAssembly(paths: readonly string[]): Promise<AssemblyReport[]> {
   const members = await openMembers(paths, true);
   try {
-    return groupByArray(members).map((group) => report(planAssembly(group)));
+    return await Promise.all(groupByArray(members).map((group) => report(planAssembly(group))));
   } finally {
     await Promise.all(members.map(({ member }) => member.close()));
   }
 }
 
-function report(plan: AssemblyPlan<OpenMember>): AssemblyReport {
+async function report(plan: AssemblyPlan<OpenMember>): Promise<AssemblyReport> {
   const { freshest, refusal, missingActive } = plan;
   const missing = missingActive.length > 0;
   return {
@@ -54,7 +58,7 @@ function report(plan: AssemblyPlan<OpenMember>): AssemblyReport {
     members: plan.members.map(({ found, slot, use, reason }) => {
       return { path: found.path, slot, events: found.superblock.events, use, reason };
     }),
-    sync: describeSync(plan),
+    sync: await describeSync(plan),
   };
 }
 
@@ -64,9 +68,26 @@ function verdictOn(refusal: NbdRaidError | null, missing: boolean): AssemblyRepo
   return missing ? "needs --run" : "start";
 }
 
-function describeSync({ freshest, members }: AssemblyPlan<OpenMember>): string | null {
+async function describeSync(plan: AssemblyPlan<OpenMember>): Promise<string | null> {
+  const { freshest, members } = plan;
   if (members.some(({ use }) => use === "rebuilding")) return "recovery of the rebuilding members";
-  const inSync = members.filter(({ use }) => use === "in_sync").length;
+  const inSync = members.filter(({ use }) => use === "in_sync");
   const unclean = freshest.resyncOffsetSectors !== "clean";
-  return unclean && inSync > 1 ? "resync of the regions that were being written" : null;
+  if (unclean && inSync.length > 1) return "resync of the regions that were being written";
+  // What is marked while a member is absent waits for that member.
+  if (inSync.length < freshest.raidDisks) return null;
+  for (const { found } of inSync) {
+    if (await isMarked(found, freshest.events)) return "resync of the regions that are marked";
+  }
+  return null;
+}
+
+/** True if a region is in need of a sync by this member's bitmap, which must have seen all writes. */
+async function isMarked(found: OpenMember, events: number): Promise<boolean> {
+  const { member, superblock, bitmap } = found;
+  if (bitmap === null || bitmap instanceof NbdRaidError) return false;
+  if (firstUseState(bitmap) !== null || bitmap.events < events) return false;
+  const regions = regionCount(bitmap.syncSizeSectors, bitmap.regionSectors);
+  const states = await readStates(member, superblock, bitmap.kind, regions);
+  return states.some((state) => stateFromDisk(state) >= State.Dirty);
 }

@@ -8,6 +8,7 @@ export const FEATURE_RAID0_LAYOUT = 0x1000;
 const SUPPORTED =
   FEATURE_BITMAP_OFFSET | FEATURE_RECOVERY_OFFSET | FEATURE_RECOVERY_BITMAP | FEATURE_RAID0_LAYOUT;
 
+const NO_PPL = "(mdadm --grow --consistency-policy=resync ends it)";
 /**
  * Features md has and this program lacks: a member with one of them is refused, by name, and with
  * what mdadm can do about it.
@@ -20,8 +21,8 @@ const UNSUPPORTED: readonly (readonly [bit: number, name: string])[] = [
   [0x40, "a reshape that moves the data offset"],
   [0x100, "a clustered array (mdadm --grow --bitmap=none ends that)"],
   [0x200, "a journal device"],
-  [0x400, "a partial parity log, PPL (mdadm --grow --consistency-policy=resync ends it)"],
-  [0x800, "several partial parity logs"],
+  [0x400, `a partial parity log, PPL ${NO_PPL}`],
+  [0x800, `a partial parity log, PPL ${NO_PPL}`],
 ];
 
 /** What in `featureMap` this program does not support, in words; empty if it may be used. */

@@ -9,13 +9,14 @@ import { checkAssembly } from "../../src/array/check-assembly.ts";
 import { type CreatedArray, createArray } from "../../src/array/create.ts";
 import type { CreateRequest } from "../../src/array/create-request.ts";
 import { readHeaders } from "../../src/array/headers.ts";
+import { State } from "../../src/bitmap/transitions.ts";
 import { NbdRaidError } from "../../src/errors.ts";
 import { FileMember } from "../../src/member/file.ts";
 import type { BitmapSuperblock } from "../../src/metadata/bitmap-superblock.ts";
 import { knownZeroRecordValid } from "../../src/metadata/known-zero.ts";
 import { ROLE_FAULTY, ROLE_SPARE, type Superblock } from "../../src/metadata/superblock.ts";
 import { temporaryFolder } from "../member/temporary.ts";
-import { KiB, makeImage, MiB, readAt, snapshot } from "./images.ts";
+import { KiB, makeImage, MiB, readAt, snapshot, writeAt } from "./images.ts";
 
 const STATES = 8192 + 1024;
 const SIZE = 8 * MiB;
@@ -264,6 +265,13 @@ test.each([
     expect(report).toMatchObject({ level, layout, chunkSize, verdict: "start", sync: null });
   },
 );
+
+test("an array that was stopped clean with regions marked would sync them", async () => {
+  await create("1", names(2));
+  writeAt(at("m1"), Uint8Array.of(State.NeedSync), STATES + 3);
+  const [report] = await checkAssembly(names(2).map(at));
+  expect(report).toMatchObject({ verdict: "start", sync: "resync of the regions that are marked" });
+});
 
 describe("missing members", () => {
   const MISSING: readonly [level: string, members: string, layout?: string][] = [

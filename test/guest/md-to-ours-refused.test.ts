@@ -15,6 +15,8 @@ const create = (words: string, disks: string): string =>
   `mdadm --create ${MD} --run --homehost=guest --name=data ${words} ${disks}
 until_true 300 md_idle md127`;
 const stop = `mdadm --stop ${MD}`;
+/** Waits until no member is missing or being rebuilt. */
+const WHOLE = "until_true 300 grep -q 0 /sys/block/md127/md/degraded; until_true 300 md_idle md127";
 
 interface Refused {
   readonly name: string;
@@ -43,7 +45,8 @@ const CASES: readonly Refused[] = [
     disks: 3,
     make: `${create(`--metadata=1.2 ${RAID5} --consistency-policy=ppl`, disksOf(3))}; ${stop}`,
     says: /: not supported: a partial parity log, PPL \(mdadm --grow --consistency-policy=resync/,
-    wayOut: `mdadm --assemble ${MD} ${disksOf(3)}; mdadm --grow --consistency-policy=resync ${MD}; ${stop}`,
+    wayOut: `mdadm --assemble ${MD} ${disksOf(3)}; mdadm --readwrite ${MD}
+mdadm --grow --consistency-policy=resync ${MD}; ${stop}`,
   },
   {
     name: "bad blocks on record",
@@ -56,8 +59,7 @@ dd if=/dev/model of=${MD} bs=1M count=1 status=none conv=fsync; ${stop}`,
     wayOut: `mdadm --assemble ${MD} ${disksOf(2)}
 mdadm ${MD} --fail /dev/disk1 --remove /dev/disk1
 mdadm --zero-superblock /dev/disk1; mdadm ${MD} --add /dev/disk1
-until_true 60 grep -q 2 /sys/block/md127/md/dev-vdb/slot || true
-until_true 300 md_idle md127; ${stop}`,
+${WHOLE}; ${stop}`,
   },
   ...["0.90", "1.0", "1.1"].map((version) => ({
     name: `metadata ${version}`,
@@ -186,7 +188,7 @@ ${stop}; umount /mnt`);
 ${create(`${V12} ${RAID5}`, disksOf(3))}; mdadm ${MD} --add /dev/disk3`);
     await workshop.shell.runToPowerCut(`${SYNC_SPEED.crawl}
 mdadm --grow ${MD} --raid-devices=4
-until_true 60 test "$(cat /sys/block/md127/md/reshape_position)" != none
+until_true 60 grep -q reshape /sys/block/md127/md/sync_action
 sleep 1; powercut`);
     await expectRefused(images, {
       name: "",

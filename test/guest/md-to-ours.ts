@@ -68,6 +68,14 @@ export class Workshop {
     }
   }
 
+  /** The first disks, with nothing but zeroes on them. */
+  async blank(count: number): Promise<void> {
+    for (const [disk, image] of this.images.slice(0, count).entries()) {
+      await truncate(image, 0);
+      await truncate(image, diskBytes(disk));
+    }
+  }
+
   /** The first disks, each with other things on it. */
   async littered(count: number, first = 0): Promise<string[]> {
     const images = this.images.slice(first, first + count);

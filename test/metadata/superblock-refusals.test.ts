@@ -112,7 +112,7 @@ describe("features", () => {
     [0x100, "a clustered array (mdadm --grow --bitmap=none ends that)"],
     [0x200, "a journal device"],
     [0x400, "a partial parity log, PPL (mdadm --grow --consistency-policy=resync ends it)"],
-    [0x800, "several partial parity logs"],
+    [0x800, "a partial parity log, PPL (mdadm --grow --consistency-policy=resync ends it)"],
     [0x2000, "unknown features 0x2000"],
     [0x80000000, "unknown features 0x80000000"],
     [0x80002201, "a journal device, unknown features 0x80002000"],
