@@ -1,10 +1,11 @@
 /** An array of ours that md has for a while: made, filled and left in a state; then taken back. */
-import { expect } from "vitest";
+import { open } from "node:fs/promises";
+import { expect, vi } from "vitest";
 import { MIB, Subject } from "../crash/rounds.ts";
 import { expectChecked } from "../interop/levels.ts";
 import { Server, type ServerOptions } from "../interop/server.ts";
 import { seededRandom } from "../member/seeded.ts";
-import { fill, readExport, sha256 } from "./filled.ts";
+import { type Area, fill, readExport, sha256 } from "./filled.ts";
 import { isRedundant, type OursToMd } from "./ours-to-md.cases.ts";
 
 const KIB = 1024;
@@ -12,7 +13,7 @@ const BLOCK_BYTES = 4096;
 const REGION = "64K";
 /** What is written while a member is away, and the load that the kill ends: a small part. */
 const AREA_BYTES = 2 * MIB;
-const KILL_AFTER_MS = 400;
+const KILL_AFTER_REQUESTS = 200;
 /** md writes these many blocks, each at a place of its own. */
 const MORE_BLOCKS = [1, 16, 37, 64];
 export const MORE_BYTES = MORE_BLOCKS.reduce((sum, blocks) => sum + blocks) * BLOCK_BYTES;
@@ -29,6 +30,10 @@ export interface Counts {
   readonly syncing: number;
 }
 
+/** Behind the bitmap's header on every member: a byte a region, 0 where nothing was ever written. */
+const STATES_OFFSET = 8192 + 1024;
+const PARITY: Readonly<Record<string, number>> = { "4": 1, "5": 1, "6": 2 };
+
 /** Bytes of the bitmap's regions that a sync must look at. */
 export const markedBytes = ({ regionSize, dirty, needSync, syncing }: Counts): number =>
   (dirty + needSync + syncing) * regionSize;
@@ -44,21 +49,19 @@ export class Carry {
   /** Where md writes more, as the script takes it; empty: it must not. */
   readonly moreAt: string;
   private readonly content: Buffer;
+  /** Where a member that md has rebuilt holds what it held before, as md takes it to be of no use. */
+  private readonly neverWritten: readonly Area[];
   /** What knows what a load left that was killed. */
   private readonly subject: Subject;
 
-  private constructor(
-    made: Pick<Carry, "of" | "server" | "counts" | "sizeBytes" | "moreAt">,
-    component: number,
-    content: Buffer,
-    subject: Subject,
-  ) {
+  private constructor(made: Made, content: Buffer, subject: Subject) {
     this.of = made.of;
     this.server = made.server;
     this.counts = made.counts;
     this.sizeBytes = made.sizeBytes;
+    this.componentBytes = made.componentBytes;
     this.moreAt = made.moreAt;
-    this.componentBytes = component;
+    this.neverWritten = made.neverWritten;
     this.content = content;
     this.subject = subject;
   }
@@ -74,8 +77,10 @@ export class Carry {
       await leave(of, server, subject, content, seed);
       const { counts, componentBytes } = await examine(server);
       const moreAt = of.state === "killed" ? "" : placesOf(size, random);
-      const made = { of, server, counts, sizeBytes: size, moreAt };
-      return new Carry(made, componentBytes, content, subject);
+      const isRebuilt = of.state === "degraded" && of.bitmap === "lockless";
+      const neverWritten = isRebuilt ? await unwrittenAreas(of, server.images[0]!, counts!) : [];
+      const made = { of, server, counts, sizeBytes: size, componentBytes, moreAt, neverWritten };
+      return new Carry(made, content, subject);
     } catch (error) {
       await server.dispose();
       throw new Error(`${of.title}: seed ${seed}`, { cause: error });
@@ -99,21 +104,60 @@ export class Carry {
   /** md has written `more`, and stopped: we serve the array again, and all is there. */
   async expectBack(more: Buffer, digest: string | undefined): Promise<void> {
     const { server, content, sizeBytes } = this;
+    const unknown = new Set(this.neverWritten.flatMap(blocksOf));
     let taken = 0;
-    for (const [offset, blocks] of this.moreAt.split(" ").map((piece) => piece.split(":"))) {
-      if (blocks === undefined) continue;
-      const bytes = more.subarray(taken, taken + Number(blocks) * BLOCK_BYTES);
-      content.set(bytes, Number(offset) * BLOCK_BYTES);
-      taken += bytes.length;
+    for (const { start, end } of areasOf(this.moreAt)) {
+      content.set(more.subarray(taken, taken + end - start), start);
+      taken += end - start;
+      for (const block of blocksOf({ start, end })) unknown.delete(block);
     }
     await server.start();
     const { degraded, sync, lastSync } = await server.status();
     expect({ degraded, sync, lastSync }).toEqual({ degraded: 0, sync: null, lastSync: null });
     if (this.of.state === "killed") await this.subject.expectIntact();
-    const found = sha256(await readExport(server.socket, sizeBytes));
-    expect(found, "content").toBe(this.of.state === "killed" ? digest : sha256(content));
+    const found = await readExport(server.socket, sizeBytes);
+    for (const block of unknown) {
+      const [start, end] = [block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES];
+      expect(content.subarray(start, end).every((byte) => byte === 0)).toBe(true);
+      found.fill(0, start, end);
+    }
+    expect(sha256(found), "content").toBe(this.of.state === "killed" ? digest : sha256(content));
     if (isRedundant(this.of)) await expectChecked(server);
     await server.stop();
+  }
+}
+
+type Made = Pick<Carry, "of" | "server" | "counts" | "sizeBytes" | "componentBytes" | "moreAt"> & {
+  readonly neverWritten: readonly Area[];
+};
+
+/** "OFFSET:LENGTH ..." in blocks, as bytes. */
+const areasOf = (places: string): Area[] =>
+  [...places.matchAll(/(\d+):(\d+)/g)].map(([, offset, blocks]) => ({
+    start: Number(offset) * BLOCK_BYTES,
+    end: (Number(offset) + Number(blocks)) * BLOCK_BYTES,
+  }));
+
+const blocksOf = ({ start, end }: Area): number[] =>
+  Array.from({ length: (end - start) / BLOCK_BYTES }, (_, at) => start / BLOCK_BYTES + at);
+
+/** Of arrays whose chunks are not longer than regions, levels 1, 4, 5 and 6. */
+async function unwrittenAreas(of: OursToMd, image: string, counts: Counts): Promise<Area[]> {
+  const parity = PARITY[of.level];
+  const bytes = counts.regionSize * (parity === undefined ? 1 : of.members - parity);
+  const file = await open(image);
+  try {
+    const { buffer } = await file.read(
+      Buffer.alloc(counts.regions),
+      0,
+      counts.regions,
+      STATES_OFFSET,
+    );
+    const regions = [...buffer.keys()].filter((region) => buffer[region] === 0);
+    expect(regions).toHaveLength(counts.unwritten);
+    return regions.map((region) => ({ start: region * bytes, end: (region + 1) * bytes }));
+  } finally {
+    await file.close();
   }
 }
 
@@ -138,9 +182,10 @@ async function leave(
 ): Promise<void> {
   if (of.state === "killed") {
     await subject.fill();
-    const load = await subject.killUnderLoad(AREA_BYTES, KILL_AFTER_MS);
-    expect(load.answered).toBeGreaterThan(0);
-    return;
+    const load = await subject.load(AREA_BYTES);
+    await vi.waitUntil(() => load.answered > KILL_AFTER_REQUESTS, { timeout: 60_000 });
+    await server.kill9();
+    return load.stop();
   }
   await fill(server.socket, content, seed);
   if (of.state === "degraded") {

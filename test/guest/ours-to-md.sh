@@ -36,7 +36,8 @@ bitmap_counts() {
 # assemble LEVEL DEVICES...
 assemble() {
   if [ -e "$SYS" ]; then echo "an array is here already"; return 1; fi
-  # Nothing is synced before it is asked for.
+  # Nothing is synced before it is asked for. A module, or built in.
+  modprobe md-mod 2>/dev/null || true
   echo 1 >/sys/module/md_mod/parameters/start_ro
   mdadm --assemble "$MD" --run "$@"
   say size "$(blockdev --getsize64 "$MD")"
