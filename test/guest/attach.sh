@@ -109,9 +109,14 @@ background() {
     mv "/run/$name.status" "/run/$name.ended" &
 }
 
-# stopped NAME: tells it to stop, waits, prints its exit status.
-stopped() {
-  touch /run/stop
+# ended NAME: waits for it, prints its exit status.
+ended() {
   until_true 120 test -e "/run/$1.ended"
   cat "/run/$1.ended"
+}
+
+# stopped NAME: tells it to stop first.
+stopped() {
+  touch /run/stop
+  ended "$1"
 }
