@@ -7,9 +7,10 @@ import { attempt } from "../test/interop/run.ts";
 import { startArray } from "./ours.ts";
 import type { RunningTarget, Target } from "./target.ts";
 
-/** Ours with and without a bitmap, one plain copy by nbdkit, two copies by qemu's quorum. */
+/** Ours with our bitmap, with md's classic one and without, one plain copy by nbdkit, two copies by qemu's quorum. */
 export const MIRROR_TARGETS = {
   lockless: { title: "ours, lockless", start: (...where) => startMirror("lockless", ...where) },
+  internal: { title: "ours, internal", start: (...where) => startMirror("internal", ...where) },
   none: { title: "ours, no bitmap", start: (...where) => startMirror("none", ...where) },
   nbdkit: { title: "nbdkit file", start: (...where) => startPeer(nbdkit, 1, ...where) },
   quorum: { title: "qemu-nbd quorum", start: (...where) => startPeer(quorum, 2, ...where) },

@@ -8,7 +8,7 @@ const sequential = "first pass, 256 KiB sequential write, depth 8";
 export const firstPass: Scenario = {
   name: "first-pass",
   where: ["memory", "disk"],
-  targets: ["lockless", "none"],
+  targets: ["lockless", "internal", "none"],
   lifetime: "measurement",
   full: false,
   rows: "cases",

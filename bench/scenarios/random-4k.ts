@@ -14,7 +14,7 @@ const inMemory = { ours: "lockless", where: "memory" } as const;
 export const random4k: Scenario = {
   name: "random-4k",
   where: ["memory", "disk"],
-  targets: ["lockless", "none", "nbdkit", "quorum"],
+  targets: ["lockless", "internal", "none", "nbdkit", "quorum"],
   lifetime: "place",
   full: true,
   rows: "cases",

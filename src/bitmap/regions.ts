@@ -1,7 +1,7 @@
 import { assert } from "../errors.ts";
 import { type Action, type Conditions, nextState, State, STATE_COUNT } from "./transitions.ts";
 
-/** Regions whose bitmap bytes share a 512-byte block: the unit of durable marks. */
+/** Regions that are written together, as a block: the unit of durable marks. */
 export const REGIONS_PER_BLOCK = 512;
 /** States that share one suspend flag and one write stamp (md: a page of the bitmap). */
 export const REGIONS_PER_PAGE = 4096;

@@ -1,6 +1,6 @@
 /**
- * The state machine of the lockless bitmap as data: one byte a region, the same in memory and on
- * disk. Numbers and the table are Linux md's (md-llbitmap.c, 6.18), except Unwritten + Stale.
+ * The state machine of regions as data: one byte a region in memory, and on disk if the bitmap is
+ * lockless. Numbers and the table are Linux md's (md-llbitmap.c, 6.18), except Unwritten + Stale.
  */
 export const State = { Unwritten: 0, Clean: 1, Dirty: 2, NeedSync: 3, Syncing: 4 } as const;
 export type State = (typeof State)[keyof typeof State];

@@ -159,6 +159,29 @@ describe("a new array", () => {
     }
   });
 
+  test("has an internal bitmap as mdadm has it, of 64 MiB regions that are all Clean", async () => {
+    const { uuid } = await create("1", names(2), { bitmap: "internal" });
+    for (const name of names(2)) {
+      const { superblock, bitmap } = await headers(name);
+      expect(superblock).toMatchObject({ featureMap: 1, bitmapOffsetSectors: 8 });
+      expect(bitmap).toEqual({
+        ...{ kind: "internal", uuid, events: 1, eventsCleared: 1, state: 0, knownZero: null },
+        ...{ syncSizeSectors: SIZE / 512, regionSectors: 131_072 },
+        ...{ daemonSleepSeconds: 5, writeBehind: 0, sectorsReserved: 256 },
+      });
+      const behindFields = readAt(at(name), 8192 + 72, 256 * 512 - 72);
+      expect(behindFields.every((byte) => byte === 0)).toBe(true);
+    }
+  });
+
+  test.each([
+    [4 * KiB, 8],
+    [2 ** 31, 2 ** 22],
+  ])("has an internal bitmap with regions of %i bytes", async (regionBytes, regionSectors) => {
+    await create("1", names(2), { bitmap: "internal", regionBytes });
+    expect((await headers("m0")).bitmap).toMatchObject({ kind: "internal", regionSectors });
+  });
+
   test.each(["4", "5", "6", "10"])("of level %s assumed clean says so", async (level) => {
     const { sizeBytes } = await create(level, names(4), { assumeClean: true });
     const tracked = level === "10" ? sizeBytes : SIZE;
@@ -335,6 +358,14 @@ const REFUSED: readonly [level: string, slots: number, options: Options, says: s
   ["linear", 3, { layout: "original" }, "level linear has no layouts"],
   ["0", 3, { bitmap: "lockless" }, "level 0 has no bitmap"],
   ["linear", 3, { bitmap: "internal" }, "level linear has no bitmap"],
+  ["1", 2, { bitmap: "internal", regionBytes: 2 * KiB }, `${4 * KiB} at least`],
+  ["1", 2, { bitmap: "internal", regionBytes: 96 * KiB }, "a power of two"],
+  ["1", 2, { bitmap: "internal", regionBytes: 2 ** 32 }, `${2 ** 31} at most`],
+  [
+    ...(["1", 2] as const),
+    { bitmap: "internal", regionBytes: 4 * KiB, sizeBytes: 2 ** 40 },
+    `${2 * MiB} at least`,
+  ],
   ["0", 3, { spares: 1 }, "level 0 has no spares"],
   ["linear", 3, { spares: 1 }, "level linear has no spares"],
   ["5", 3, { writeMostly: ["m0"] }, "write-mostly is for levels 1 and 10"],

@@ -156,36 +156,6 @@ describe("a new mirror", () => {
     }
   });
 
-  it("has an internal bitmap as mdadm has it, of 64 MiB regions that are all Clean", async () => {
-    const { uuid } = await create(["a", "b"], { bitmap: "internal" });
-    for (const file of ["a", "b"]) {
-      const { superblock, bitmap } = await headers(file);
-      expect(superblock).toMatchObject({ featureMap: 1, bitmapOffsetSectors: 8 });
-      expect(bitmap).toEqual({
-        kind: "internal",
-        uuid,
-        events: 1,
-        eventsCleared: 1,
-        syncSizeSectors: SIZE / 512,
-        state: 0,
-        regionSectors: 131_072,
-        daemonSleepSeconds: 5,
-        writeBehind: 0,
-        sectorsReserved: 256,
-        knownZero: null,
-      });
-      expect(isZero(readAt(at(file), BITMAP + 72, BITMAP_END - BITMAP - 72))).toBe(true);
-    }
-  });
-
-  it.each([
-    [4 * KiB, 8],
-    [2 ** 31, 2 ** 22],
-  ])("has regions of %i bytes in an internal bitmap", async (regionBytes, regionSectors) => {
-    await create(["a", "b"], { bitmap: "internal", regionBytes });
-    expect((await bitmapOf("a")).regionSectors).toBe(regionSectors);
-  });
-
   it("is as long as it must be, and sparse behind its metadata", async () => {
     await create(["a", "b"], { sizeBytes: 512 * MiB });
     const dataOffset = await dataOffsetOf("a");
@@ -476,25 +446,6 @@ const usageCases: RefusalCase[] = [
   },
   { what: "a size past all bounds", code: "usage", options: { sizeBytes: 2 ** 53 - 1 } },
   { what: "write-mostly for another", code: "usage", options: { writeMostly: ["/x"] }, says: "/x" },
-  {
-    what: "bits for regions that are too small",
-    code: "usage",
-    options: { bitmap: "internal", regionBytes: 2 * KiB },
-    says: `${4 * KiB} at least`,
-  },
-  {
-    what: "bits for regions that are too many",
-    code: "usage",
-    names: ["new"],
-    options: { bitmap: "internal", regionBytes: 4 * KiB, sizeBytes: 2 ** 40 },
-    says: `${2 * MiB} at least`,
-  },
-  {
-    what: "bits for regions that are larger than md can say",
-    code: "usage",
-    options: { bitmap: "internal", regionBytes: 2 ** 32 },
-    says: `${2 ** 31} at most`,
-  },
 ];
 
 const SOME = Buffer.from([1]);

@@ -115,7 +115,7 @@ describe("11: who may join", () => {
   }
 
   it.for(BITMAP_KINDS)(
-    "by bitmap (%s) while nothing was forgotten, and then only what is marked is copied",
+    "by bitmap while nothing was forgotten, and then only what is marked is copied (%s)",
     async (bitmap) => {
       const machine = await startMachine(1, { bitmap });
       const { world } = machine;
@@ -135,7 +135,7 @@ describe("11: who may join", () => {
   );
 
   it.for(BITMAP_KINDS)(
-    "not by bitmap (%s) once regions became clean without it",
+    "not by bitmap once regions became clean without it (%s)",
     async (bitmap) => {
       const machine = await startMachine(1, { bitmap });
       const { world } = machine;

@@ -36,9 +36,16 @@ export function addCreate(program: Command, { terminal, directory = "." }: Conte
     )
     .option("--layout <name>", "how chunks are laid out, by mdadm's name for it")
     .addOption(
-      new Option("--bitmap <type>", "default: lockless, or none for 0 and linear").choices(BITMAPS),
+      new Option(
+        "--bitmap <type>",
+        "internal is md's; default: lockless, or none for 0 and linear",
+      ).choices(BITMAPS),
     )
-    .addOption(new Option("--region-size <size>", "what a bitmap byte covers").argParser(parseSize))
+    .addOption(
+      new Option("--region-size <size>", "what one state of the bitmap covers").argParser(
+        parseSize,
+      ),
+    )
     .option("--assume-clean", "keep the members' data, which is equal already")
     .option("--preallocate", "allocate the members' space")
     .addOption(new Option("--spares <n>", "the last members are spares").argParser(parseCount))
