@@ -48,6 +48,7 @@ const recovering = (sectors: number | "done", byBitmap = false): Partial<Superbl
   recoveryOffsetSectors: sectors,
 });
 
+const RAID5 = { level: 5, layout: 2, chunksizeSectors: 8 };
 const withBitmap: Partial<Superblock> = { featureMap: FEATURE_BITMAP_OFFSET };
 
 interface Case {
@@ -135,6 +136,13 @@ const STARTS: Case[] = [
     uses: ["0 in_sync", `1 rebuilding from ${600 * 512}`],
   },
   {
+    name: "a raid5 as mdadm makes it: clean, and its last member is built from the others",
+    found: [0, 1, 2].map((slot) =>
+      member(slot, [0, 1, 2], { ...RAID5, raidDisks: 3, ...(slot === 2 ? recovering(0) : {}) }),
+    ),
+    uses: ["0 in_sync", "1 in_sync", "2 rebuilding from 0"],
+  },
+  {
     name: "a member that is rebuilt by bitmap",
     found: [member(0, [0, 1]), member(1, [0, 1], recovering(0, true))],
     uses: ["0 in_sync", "1 rebuilding by bitmap from 0"],
@@ -203,8 +211,6 @@ describe("starts", () => {
 });
 
 const corrupt = new NbdRaidError("bitmap-corrupt", "/images/1: the bitmap is damaged");
-
-const RAID5 = { level: 5, layout: 2, chunksizeSectors: 8 };
 
 const REFUSED: (Omit<Case, "uses"> & { readonly code: string; readonly says: RegExp })[] = [
   {

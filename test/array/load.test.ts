@@ -84,6 +84,15 @@ describe("the copies that count", () => {
     expect(statesOf(array)).toEqual([Clean, Unwritten, Unwritten, Unwritten]);
   });
 
+  test("may be an update ahead of the superblocks: the power failed between the two", async () => {
+    const machine = await stopped();
+    const { events } = superblockOn(machine, "/disk0");
+    for (const path of BOTH) editBitmap(machine, path, { events: events + 1 });
+    const array = await load(machine);
+    expect(statesOf(array)).toEqual([Clean, Unwritten, Unwritten, Unwritten]);
+    expect(array.regions.counts().needSync).toBe(0);
+  });
+
   test("are written to the others before the first request", async () => {
     const machine = await stopped();
     editState(machine, "/disk0", 3, State.NeedSync);
@@ -280,6 +289,17 @@ describe("an internal bitmap", () => {
       expect(found).toMatchObject({ kind: "internal", ...kept });
       expect(found.events).toBe(superblockOn(machine, path).events);
     }
+  });
+
+  test("has no Unwritten regions in memory either: what is trimmed, or written near it, is Clean", async () => {
+    const machine = await startMachine(1, { bitmap: "internal" });
+    const { world, array } = machine;
+    await write(machine, 0, 4 * REGION_BYTES);
+    await world.until(array.trim(0, 2 * REGION_BYTES, false));
+    expect(array.regions.counts()).toMatchObject({ unwritten: 0, dirty: 4 });
+    await world.until(world.sleep(2_000));
+    expect(array.regions.counts()).toMatchObject({ unwritten: 0, clean: array.regions.count });
+    expect(array.status()).toMatchObject({ state: "clean", bitmap: { infections: 0 } });
   });
 
   test("that would reach into the data, whatever it says of itself, is refused", async () => {
