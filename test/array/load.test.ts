@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { RaidArray } from "../../src/array/array.ts";
 import type { ArrayDescription } from "../../src/array/description.ts";
+import { Doubt } from "../../src/bitmap/regions.ts";
 import { State } from "../../src/bitmap/transitions.ts";
 import {
   BITMAP_CLEAN,
@@ -329,6 +330,15 @@ describe("an internal bitmap", () => {
     });
   });
 
+  test("has the bit of each region where md looks for it, also beyond the first 512", async () => {
+    const shape = { sizeBytes: 2432 * 4 * KiB, regionBytes: 4 * KiB };
+    const machine = await startMachine(1, { ...shape, bitmap: "internal" });
+    const written = [5, 511, 512, 2431];
+    for (const region of written) await write(machine, region * 4 * KiB, 512);
+    const regions = [...new Array(machine.array.regions.count).keys()];
+    expect(regions.filter((region) => bitOn(machine, "/disk1", region) === 1)).toEqual(written);
+  });
+
   test("of a parity array that was stopped clean and degraded doubts no parity", async () => {
     const shape = { level: "5", layout: 2, chunkBytes: 64 * KiB, raidDisks: 3 } as const;
     const machine = await startMachine(1, { ...shape, bitmap: "internal" });
@@ -339,6 +349,15 @@ describe("an internal bitmap", () => {
     const array = await load(machine);
     expect(array.regions.state(0)).toBe(NeedSync);
     expect(array.regions.anyDoubtIn(0, array.regions.count - 1)).toBe(false);
+  });
+
+  test("that missed writes of a parity array says nothing of its parity either", async () => {
+    const shape = { level: "5", layout: 2, chunkBytes: 64 * KiB, raidDisks: 3 } as const;
+    const machine = await startMachine(1, { ...shape, bitmap: "internal" });
+    await machine.stop();
+    for (const path of machine.paths) editBitmap(machine, path, { state: BITMAP_STALE });
+    const { regions } = await load(machine);
+    expect(regions.doubt(0)).toBe(Doubt.Unbuilt);
   });
 
   test("of a parity array has no parity to make: a first write is Dirty and asks for no sync", async () => {
