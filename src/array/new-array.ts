@@ -148,7 +148,8 @@ export function encodeNewSuperblock(array: NewArray, device: NewDevice): Uint8Ar
       (shape.level === 0 ? FEATURE_RAID0_LAYOUT : 0),
     setUuid: array.uuid,
     setName: request.name,
-    ctime: created,
+    // In whole seconds: md takes all 64 bits for them, and mdadm --detail would find another array.
+    ctime: { seconds: created.seconds, microseconds: 0 },
     utime: created,
     events: EVENTS,
     level: shape.level,

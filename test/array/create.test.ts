@@ -110,7 +110,7 @@ describe("a new mirror", () => {
         featureMap: 1,
         setUuid: uuid,
         setName: "data",
-        ctime: { seconds: 1_700_000_000, microseconds: 123_456 },
+        ctime: { seconds: 1_700_000_000, microseconds: 0 },
         utime: { seconds: 1_700_000_000, microseconds: 123_456 },
         level: 1,
         layout: 0,

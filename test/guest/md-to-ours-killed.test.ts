@@ -56,11 +56,11 @@ async function createAll({ shell, model }: Workshop, arrays: readonly Placed[]):
   }
 }
 
-/** Small writes, one after the other, for as long as there is power. */
+/** Small writes, one after the other, for as long as there is power; never a pause for md to rest. */
 const load = ({ device }: Placed): string => `
 (while :; do
-  dd if=/dev/urandom of=${device} bs=4k status=none conv=notrunc oflag=direct \\
-    seek=$((${KNOWN_BYTES / 4096} + RANDOM % ${LOAD_BYTES / 4096 - 16})) count=$((RANDOM % 16 + 1))
+  dd if=/dev/urandom of=${device} bs=4k count=1024 status=none conv=notrunc oflag=direct \\
+    seek=$((${KNOWN_BYTES / 4096} + RANDOM % ${LOAD_BYTES / 4096 - 1024}))
 done) &`;
 
 async function cutPowerUnderLoad(workshop: Workshop, arrays: readonly Placed[]): Promise<void> {

@@ -13,7 +13,7 @@ ${SYNC_SPEED.full}`;
 
 const create = (words: string, disks: string): string =>
   `mdadm --create ${MD} --run --homehost=guest --name=data ${words} ${disks}
-until_true 300 md_idle md127`;
+[ ! -e /sys/block/md127/md/sync_action ] || until_true 300 md_idle md127`;
 const stop = `mdadm --stop ${MD}`;
 /** Waits until no member is missing or being rebuilt. */
 const WHOLE = "until_true 300 grep -q 0 /sys/block/md127/md/degraded; until_true 300 md_idle md127";
@@ -72,14 +72,14 @@ ${WHOLE}; ${stop}`,
   {
     name: "a container of DDF",
     disks: 2,
-    make: `mdadm --create /dev/md126 --run --metadata=ddf --raid-devices=2 ${disksOf(2)}; mdadm --stop /dev/md126`,
+    make: `mdadm --create /dev/md126 --run --metadata=ddf --level=container --raid-devices=2 ${disksOf(2)}; mdadm --stop /dev/md126`,
     says: /: has DDF metadata; only md metadata 1.2 is supported/,
   },
   {
     name: "a container of Intel's RAID",
     disks: 2,
     make: `export IMSM_NO_PLATFORM=1 IMSM_DEVNAME_AS_SERIAL=1
-mdadm --create /dev/md126 --run --metadata=imsm --raid-devices=2 ${disksOf(2)}; mdadm --stop /dev/md126`,
+mdadm --create /dev/md126 --run --metadata=imsm --level=container --raid-devices=2 ${disksOf(2)}; mdadm --stop /dev/md126`,
     says: /: has Intel RAID metadata \(IMSM\); only md metadata 1.2 is supported/,
   },
   {
@@ -152,7 +152,8 @@ async function expectServed(workshop: Workshop, images: readonly string[]): Prom
 
 describe("refused by name, and left as it is", () => {
   let workshop: Workshop;
-  beforeAll(async () => void (workshop = await Workshop.open(DEBIAN, 4)), 600_000);
+  // DDF takes 32 MiB for itself.
+  beforeAll(async () => void (workshop = await Workshop.open(DEBIAN, 4, 48)), 600_000);
   afterAll(() => workshop.close());
 
   test.for(CASES.map((of) => [of.name, of] as const))("%s", async ([, of]) => {

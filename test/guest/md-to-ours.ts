@@ -15,8 +15,7 @@ const MIB = 2 ** 20;
 const MODEL_BYTES = 208 * MIB;
 const PIECE_BYTES = 4 * MIB;
 
-/** No two neighbours are of one length. */
-export const diskBytes = (disk: number): number => (32 + 4 * (disk % 3)) * MIB;
+const LEAST_DISK_MIB = 32;
 
 /** One guest with disks, which arrays take one after the other. */
 export class Workshop {
@@ -24,25 +23,32 @@ export class Workshop {
   readonly kernel: Kernel;
   readonly model: Model;
   readonly images: readonly string[];
+  readonly #leastMib: number;
   #shell: GuestShell | null = null;
 
-  private constructor(folder: string, kernel: Kernel, model: Model, images: readonly string[]) {
+  private constructor(
+    folder: string,
+    kernel: Kernel,
+    model: Model,
+    disks: number,
+    leastMib: number,
+  ) {
     this.folder = folder;
     this.kernel = kernel;
     this.model = model;
-    this.images = images;
+    this.images = Array.from({ length: disks }, (_, disk) => join(folder, `disk-${disk}.img`));
+    this.#leastMib = leastMib;
   }
 
   /** Prints its seed; NBD_RAID_SEED sets it. */
-  static async open(kernel: Kernel, disks: number): Promise<Workshop> {
+  static async open(kernel: Kernel, disks: number, leastMib = LEAST_DISK_MIB): Promise<Workshop> {
     const seed = Number(process.env["NBD_RAID_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
     console.log(`seed ${seed}`);
     const folder = await mkdtemp(join(tmpdir(), "nbd-raid-md-"));
     const model = await Model.create(join(folder, "model"), MODEL_BYTES, seededRandom(seed));
-    const images = Array.from({ length: disks }, (_, disk) => join(folder, `disk-${disk}.img`));
-    for (const image of images) await writeFile(image, "");
-    for (const [disk, image] of images.entries()) await truncate(image, diskBytes(disk));
-    const workshop = new Workshop(folder, kernel, model, images);
+    const workshop = new Workshop(folder, kernel, model, disks, leastMib);
+    for (const image of workshop.images) await writeFile(image, "");
+    await workshop.blank(disks);
     await workshop.boot();
     return workshop;
   }
@@ -72,7 +78,7 @@ export class Workshop {
   async blank(count: number): Promise<void> {
     for (const [disk, image] of this.images.slice(0, count).entries()) {
       await truncate(image, 0);
-      await truncate(image, diskBytes(disk));
+      await truncate(image, this.#diskBytes(disk));
     }
   }
 
@@ -80,8 +86,13 @@ export class Workshop {
   async littered(count: number, first = 0): Promise<string[]> {
     const images = this.images.slice(first, first + count);
     for (const [at, image] of images.entries())
-      await this.model.litter(image, diskBytes(first + at));
+      await this.model.litter(image, this.#diskBytes(first + at));
     return images;
+  }
+
+  /** No two neighbours are of one length. */
+  #diskBytes(disk: number): number {
+    return (this.#leastMib + 4 * (disk % 3)) * MIB;
   }
 }
 
