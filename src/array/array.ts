@@ -66,6 +66,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
   readonly syncs: Syncs;
   readonly failures: Failures;
   readonly metadata: MetadataWriter;
+  readonly identify: MembershipParts["identify"];
   private readonly logger: Logger;
   private readonly level: Level<Device>;
   private readonly membership: Membership;
@@ -155,6 +156,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       identify: parts.identify,
       newUuid: parts.newUuid,
     });
+    this.identify = parts.identify;
     const { bitmap, metadata, failures, level } = this;
     const { readOnly } = parts;
     const { name, geometry } = description;

@@ -42,6 +42,13 @@ export interface AssemblyPlan<Candidate extends Found> {
   readonly refusal: NbdRaidError | null;
 }
 
+/** An export is found by its name: two arrays of one name are not served together. */
+export function nameClash(names: readonly string[]): NbdRaidError | null {
+  const twice = names.find((name, index) => names.indexOf(name) < index);
+  if (twice === undefined) return null;
+  return new NbdRaidError("array-name-clash", `two arrays have the name "${twice}"`);
+}
+
 /** Members by array, in the order in which arrays were met. */
 export function groupByArray<Candidate extends Found>(found: readonly Candidate[]): Candidate[][] {
   const groups = new Map<string, Candidate[]>();

@@ -4,7 +4,7 @@ import { firstUseState } from "../metadata/bitmap-superblock.ts";
 import { regionCount } from "../metadata/layout.ts";
 import { levelName } from "../metadata/levels.ts";
 import { layoutName } from "../raid/geometry/layouts.ts";
-import { type AssemblyPlan, groupByArray, planAssembly } from "./assemble.ts";
+import { type AssemblyPlan, groupByArray, nameClash, planAssembly } from "./assemble.ts";
 import { readStates } from "./headers.ts";
 import type { OpenMember } from "./load.ts";
 import { missingMessage, openMembers } from "./open.ts";
@@ -37,7 +37,10 @@ export interface AssemblyReport {
 export async function checkAssembly(paths: readonly string[]): Promise<AssemblyReport[]> {
   const members = await openMembers(paths, true);
   try {
-    return await Promise.all(groupByArray(members).map((group) => report(planAssembly(group))));
+    const plans = groupByArray(members).map((group) => planAssembly(group));
+    const reports = await Promise.all(plans.map(report));
+    const clash = nameClash(reports.map(({ name }) => name));
+    return clash === null ? reports : reports.map((one) => refused(one, clash, reports));
   } finally {
     await Promise.all(members.map(({ member }) => member.close()));
   }
@@ -60,6 +63,17 @@ async function report(plan: AssemblyPlan<OpenMember>): Promise<AssemblyReport> {
     }),
     sync: await describeSync(plan),
   };
+}
+
+/** As serve does: refused for its name if another has it, even if it would start alone. */
+function refused(
+  one: AssemblyReport,
+  clash: NbdRaidError,
+  reports: readonly AssemblyReport[],
+): AssemblyReport {
+  const shared = reports.filter(({ name }) => name === one.name).length > 1;
+  if (!shared || one.verdict === "refused") return one;
+  return { ...one, verdict: "refused", reason: `${clash.message}: ${clash.remedy}` };
 }
 
 function verdictOn(refusal: NbdRaidError | null, missing: boolean): AssemblyReport["verdict"] {

@@ -2,7 +2,7 @@ import { randomBytes } from "node:crypto";
 import { statSync } from "node:fs";
 import type { Logger } from "pino";
 import { systemClock } from "../clock.ts";
-import { NbdRaidError } from "../errors.ts";
+import { type ErrorCode, NbdRaidError } from "../errors.ts";
 import { FileMember } from "../member/file.ts";
 import { identityOf } from "../member/open-file.ts";
 import { UUID_BYTES } from "../metadata/uuid.ts";
@@ -10,11 +10,11 @@ import type { RaidArray } from "./array.ts";
 import { type AssemblyPlan, groupByArray, planAssembly } from "./assemble.ts";
 import { readHeaders } from "./headers.ts";
 import { loadArray, type OpenMember } from "./load.ts";
-import { findPlace, refuseTwice } from "./places.ts";
+import { findPlace, type Place, refuseTwice } from "./places.ts";
 
 export interface OpenOptions {
   readonly readOnly: boolean;
-  /** Start although a member is missing that the freshest superblock calls active. */
+  /** Start although a member is missing, or of no use, that the freshest superblock calls active. */
   readonly run: boolean;
   /** Start a parity array that is dirty and degraded. */
   readonly force: boolean;
@@ -30,9 +30,13 @@ export async function openArrays(
   paths: readonly string[],
   options: OpenOptions,
 ): Promise<RaidArray[]> {
-  const members = await openMembers(paths, options.readOnly);
+  const { members, unusable } = await openUsable(paths, options.readOnly);
   try {
     const plans = groupByArray(members).map((group) => planAssembly(group, options));
+    const [first] = unusable;
+    if (first !== undefined && !(options.run && plans.length > 0)) throw hintAtRun(first, plans);
+    for (const { message } of unusable)
+      options.logger.warn({ reason: message }, "member left out: it cannot be used");
     for (const plan of plans) refuse(plan, options.run);
     const arrays = await Promise.all(plans.map((plan) => loadArray(plan, surroundings(options))));
     for (const plan of plans) await closeLeftOut(plan, options.logger);
@@ -43,26 +47,77 @@ export async function openArrays(
   }
 }
 
-/** Opens and reads every member; closes all again if one cannot be used. */
+/**
+ * Opens and reads every member; closes all again if one cannot be used, and says so, and whether
+ * the others could start without it.
+ */
 export async function openMembers(
   paths: readonly string[],
   readOnly: boolean,
 ): Promise<OpenMember[]> {
-  const places = await Promise.all(paths.map(findPlace));
-  refuseTwice(places);
+  const { members, unusable } = await openUsable(paths, readOnly);
+  const [first] = unusable;
+  if (first === undefined) return members;
+  const plans = groupByArray(members).map((group) => planAssembly(group));
+  await Promise.all(members.map(({ member }) => member.close()));
+  throw hintAtRun(first, plans);
+}
+
+/** A listed member that is absent, blank or damaged: an array may do without it. */
+const MAY_BE_LEFT_OUT: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "member-unreadable",
+  "member-too-small",
+  "member-foreign",
+  "superblock-corrupt",
+]);
+
+function mayBeLeftOut(error: unknown): error is NbdRaidError {
+  if (!(error instanceof NbdRaidError) || !MAY_BE_LEFT_OUT.has(error.code)) return false;
+  // It is there, and whole for all we know: that is for its owner to mend.
+  const cause = (error.cause as NodeJS.ErrnoException | undefined)?.code;
+  return cause !== "EACCES" && cause !== "EPERM";
+}
+
+/** Opens what can be used; nothing stays open if it throws. */
+async function openUsable(
+  paths: readonly string[],
+  readOnly: boolean,
+): Promise<{ members: OpenMember[]; unusable: NbdRaidError[] }> {
   const members: OpenMember[] = [];
-  const opened: FileMember[] = [];
+  const unusable: NbdRaidError[] = [];
+  const leaveOut = (error: unknown): void => {
+    if (!mayBeLeftOut(error)) throw error;
+    unusable.push(error);
+  };
   try {
-    for (const { path } of places) {
-      const member = await FileMember.open(path, { readOnly });
-      opened.push(member);
-      members.push({ path: member.path, member, ...(await readHeaders(member)) });
+    const places: Place[] = [];
+    for (const path of paths) {
+      await findPlace(path).then((place) => places.push(place), leaveOut);
     }
-    return members;
+    refuseTwice(places);
+    for (const { path } of places) await openMember(path, readOnly, members).catch(leaveOut);
+    return { members, unusable };
   } catch (error) {
-    await Promise.all(opened.map((member) => member.close()));
+    await Promise.all(members.map(({ member }) => member.close()));
     throw error;
   }
+}
+
+async function openMember(path: string, readOnly: boolean, members: OpenMember[]): Promise<void> {
+  const member = await FileMember.open(path, { readOnly });
+  try {
+    members.push({ path: member.path, member, ...(await readHeaders(member)) });
+  } catch (error) {
+    await member.close();
+    throw error;
+  }
+}
+
+/** Names the way out, if it is one. */
+function hintAtRun(error: NbdRaidError, plans: readonly AssemblyPlan<OpenMember>[]): NbdRaidError {
+  if (plans.length === 0 || plans.some(({ refusal }) => refusal !== null)) return error;
+  const message = `${error.message}; the others can start without it: --run`;
+  return new NbdRaidError(error.code, message, { cause: error });
 }
 
 function refuse(

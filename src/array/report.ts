@@ -24,6 +24,8 @@ export interface ReportedArray {
   readonly failures: Failures;
   readonly metadata: MetadataWriter;
   readonly stripeWrites: ArrayStatus["stripeWrites"];
+  /** What `Member.identity` would be of what a path leads to, or null: it leads to no member. */
+  readonly identify: (path: string) => string | null;
 }
 
 /** The status of a running array, in the shape of `status --json`. */
@@ -45,8 +47,8 @@ export function describeArray(array: ReportedArray): ArrayStatus {
     suspectBytes: array.regions.suspectBytes(),
     stripeWrites: array.stripeWrites,
     members: [
-      ...devices.slots.map((device, slot) => describeSlot(device, slot)),
-      ...devices.others.map((device) => describeDevice(device)),
+      ...devices.slots.map((device, slot) => describeSlot(array, device, slot)),
+      ...devices.others.map((device) => describeDevice(array, device)),
     ],
     bitmap: about.bitmap === "none" ? null : describeBitmap(about.bitmap, array),
     sync: syncs.status(),
@@ -60,15 +62,17 @@ function stateOf(array: ReportedArray): ArrayStatus["state"] {
   return array.isActive ? "active" : "clean";
 }
 
-function describeSlot(device: Device | null, slot: number): MemberStatus {
-  if (device !== null) return describeDevice(device);
+function describeSlot(array: ReportedArray, device: Device | null, slot: number): MemberStatus {
+  if (device !== null) return describeDevice(array, device);
   const counters = { writeMostly: false, readErrors: 0, writeErrors: 0 };
-  return { slot, path: null, state: "missing", ...counters };
+  return { slot, path: null, state: "missing", ...counters, unlinked: false };
 }
 
-function describeDevice(device: Device): MemberStatus {
+function describeDevice(array: ReportedArray, device: Device): MemberStatus {
   const { slot, state, writeMostly, readErrors, writeErrors } = device;
-  return { slot, path: device.member.path, state, writeMostly, readErrors, writeErrors };
+  const { path, identity } = device.member;
+  const unlinked = array.identify(path) !== identity;
+  return { slot, path, state, writeMostly, readErrors, writeErrors, unlinked };
 }
 
 function describeBitmap(type: BitmapKind, array: ReportedArray): BitmapStatus {

@@ -33,6 +33,8 @@ export interface MemberStatus {
   writeMostly: boolean;
   readErrors: number;
   writeErrors: number;
+  /** Its path leads elsewhere, or nowhere, by now: the open file was deleted, or replaced. */
+  unlinked: boolean;
 }
 
 export interface BitmapStatus {

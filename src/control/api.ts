@@ -21,6 +21,7 @@ const MemberSchema = Type.Object(
     writeMostly: Type.Boolean(),
     readErrors: Count,
     writeErrors: Count,
+    unlinked: Type.Boolean(),
   },
   strict,
 );

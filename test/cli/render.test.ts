@@ -22,7 +22,13 @@ import { arrayStatus } from "../control/fake-array.ts";
 const MIB = 1024 ** 2;
 
 function member(slot: number | null, changes: Partial<MemberStatus> = {}): MemberStatus {
-  const healthy = { state: "in_sync", writeMostly: false, readErrors: 0, writeErrors: 0 } as const;
+  const healthy = {
+    state: "in_sync",
+    writeMostly: false,
+    readErrors: 0,
+    writeErrors: 0,
+    unlinked: false,
+  } as const;
   return { slot, path: `/images/${slot}.img`, ...healthy, ...changes };
 }
 
@@ -246,7 +252,7 @@ mismatch: 8 sectors
       member(1, { state: "rebuilding" }),
       member(2, { state: "faulty", writeErrors: 1 }),
       member(3, { state: "missing", path: null }),
-      member(null, { state: "spare", path: "/images/s.img" }),
+      member(null, { state: "spare", path: "/images/s.img", unlinked: true }),
     ];
     const array = arrayStatus({ members, degraded: 3, bitmap: null });
     const text = renderArray(array, (colour, word) => `<${colour}>${word}</>`);
@@ -255,7 +261,7 @@ mismatch: 8 sectors
       "<yellow>     1  rebuilding            0             0  /images/1.img</>",
       "<red>     2  faulty                0             1  /images/2.img</>",
       "<red>     3  missing               0             0  -</>",
-      "     -  spare                 0             0  /images/s.img",
+      "     -  spare                 0             0  /images/s.img (deleted)",
       "",
     ]);
     expect(text).toContain("state: <yellow>active, degraded</>");

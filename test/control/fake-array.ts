@@ -2,7 +2,13 @@ import type { ArrayControl, ArraySettings, ArrayStatus, SyncVerb } from "../../s
 
 /** A healthy mirror of two; a test says what is different. */
 export function arrayStatus(changes: Partial<ArrayStatus> = {}): ArrayStatus {
-  const member = { state: "in_sync", writeMostly: false, readErrors: 0, writeErrors: 0 } as const;
+  const member = {
+    state: "in_sync",
+    writeMostly: false,
+    readErrors: 0,
+    writeErrors: 0,
+    unlinked: false,
+  } as const;
   return {
     name: "data",
     uuid: "00112233:44556677:8899aabb:ccddeeff",

@@ -7,7 +7,7 @@ import { parseExposition, valueOf } from "./exposition.ts";
 import { arrayStatus } from "./fake-array.ts";
 
 /** Every number is another one, so that no metric can show the wrong one. */
-const member = { writeMostly: false, readErrors: 0, writeErrors: 0 };
+const member = { writeMostly: false, readErrors: 0, writeErrors: 0, unlinked: false };
 const STATUS: StatusDocument = {
   version: 1,
   arrays: [

@@ -18,6 +18,7 @@ const CASES: readonly Case[] = [
   rebuilding,
   faulty,
   missing,
+  unlinked,
   resyncing,
   differing,
 ];
@@ -98,6 +99,22 @@ function missing({ name, members }: ArrayStatus): Advice | null {
     action:
       `If its member is back: nbd-raid re-add ${array} MEMBER` +
       ` -- or take another: nbd-raid add ${array} MEMBER`,
+  };
+}
+
+/** It works on until it is closed: then what only it holds is gone. */
+function unlinked({ name, level, members }: ArrayStatus): Advice | null {
+  const member = members.find(({ slot, unlinked }) => slot !== null && unlinked);
+  if (member === undefined) return null;
+  const status = `${nameOf(member)} was deleted or replaced: what is open is lost when the server stops.`;
+  if (level === "0" || level === "linear")
+    return { status, action: "Copy the array's data elsewhere before the server stops." };
+  const array = quote(name);
+  return {
+    status,
+    action:
+      `Take another in its place: nbd-raid fail ${array} ${member.slot}; ` +
+      `nbd-raid remove ${array} ${member.slot}; nbd-raid add ${array} MEMBER`,
   };
 }
 

@@ -108,12 +108,18 @@ function renderMembers(members: readonly MemberStatus[], paint: Paint): string {
           member.state,
           String(member.readErrors),
           String(member.writeErrors),
-          (member.path ?? "-") + (member.writeMostly ? " (write-mostly)" : ""),
+          (member.path ?? "-") + notesOn(member),
         ],
         ...(colour === undefined ? {} : { paint: (line: string) => paint(colour, line) }),
       };
     }),
   );
+}
+
+function notesOn({ writeMostly, unlinked }: MemberStatus): string {
+  const notes = [writeMostly ? "write-mostly" : null, unlinked ? "deleted" : null];
+  const words = notes.filter((note) => note !== null);
+  return words.length === 0 ? "" : ` (${words.join(", ")})`;
 }
 
 function renderConnections(connections: readonly Connection[]): string {

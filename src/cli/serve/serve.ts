@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 import type { RaidArray } from "../../array/array.ts";
+import { nameClash } from "../../array/assemble.ts";
 import { openArrays } from "../../array/open.ts";
 import type { MetricsAddress, MetricsServer } from "../../control/metrics-server.ts";
 import { startControl } from "../../control/server.ts";
@@ -75,7 +76,8 @@ export async function serve(
 
   const sideServers: { close(): Promise<void> }[] = [];
   try {
-    assertDistinctNames(arrays);
+    const clash = nameClash(arrays.map(({ name }) => name));
+    if (clash !== null) throw clash;
     assertServed(options.access.readOnlyExports, arrays);
     const reported = {
       arrays,
@@ -156,12 +158,4 @@ function assertServed(names: readonly string[], arrays: readonly RaidArray[]): v
   const stray = names.find((name) => !arrays.some((array) => array.name === name));
   if (stray !== undefined)
     throw new NbdRaidError("unknown-array", `no array named "${stray}" to be exported read-only`);
-}
-
-/** An export is found by its name. */
-function assertDistinctNames(arrays: readonly RaidArray[]): void {
-  const names = arrays.map(({ name }) => name);
-  const twice = names.find((name, index) => names.indexOf(name) < index);
-  if (twice !== undefined)
-    throw new NbdRaidError("array-name-clash", `two arrays have the name "${twice}"`);
 }
