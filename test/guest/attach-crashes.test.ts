@@ -13,7 +13,7 @@ const WAYS: readonly { readonly fs: FileSystem; readonly options: string }[] = [
   { fs: "ext4", options: "" },
   { fs: "xfs", options: "-C 4" },
 ];
-const RECORDS_MAX = isLong ? 100 : 20;
+const RECORDS_MAX = isLong ? 100 : 12;
 
 interface Loaded {
   readonly use: Use;

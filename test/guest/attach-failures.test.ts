@@ -12,7 +12,7 @@ const RE_ADDED = isLong ? SHAPES : [RAID1];
 const REPLACED = isLong ? SHAPES : [RAID5];
 
 /** Of load, before a member goes and while it is away. */
-const LOAD_MS = 3000;
+const LOAD_MS = isLong ? 4000 : 2000;
 
 function useOf(shape: ArrayShape): Use {
   const index = SHAPES.indexOf(shape);

@@ -46,22 +46,21 @@ sound() {
   esac
 }
 
-# slice FILE FROM COUNT AT [CONV]: COUNT blocks of the blob into the file's block AT and on.
+# slice FILE FROM BYTES AT [CONV]: bytes of the blob from its block FROM into the file's block AT.
 slice() {
-  dd if=/host/blob of="$1" bs=4k skip="$2" count="$3" seek="$4" conv="notrunc${5:+,$5}" status=none
+  dd if=/host/blob of="$1" bs=4k skip="$2" count="$3" iflag=count_bytes seek="$4" \
+    conv="notrunc${5:+,$5}" status=none
 }
 
-# tree DIR SEED: files of many sizes in folders, some with holes; the same for the same seed.
+# tree DIR SEED: files of many sizes in folders, some behind holes; the same for the same seed.
 tree() {
-  local i file
+  local i
   RANDOM=$2
-  for i in {1..40}; do
-    file=$1/$((RANDOM % 4))/$((RANDOM % 4))/$i
-    mkdir -p "${file%/*}"
-    slice "$file" $((RANDOM % 1900)) $((RANDOM % 64)) $((RANDOM % 3 * 16))
-    truncate -s +$((RANDOM % 4096)) "$file"
-    ln -s "$i" "$file.link"
+  mkdir -p "$1"/{0..3}/{0..3}
+  for i in {1..24}; do
+    slice "$1/$((RANDOM % 4))/$((RANDOM % 4))/$i" $((RANDOM % 1900)) $((RANDOM * 8)) $((RANDOM % 3 * 16))
   done
+  ln -s 0/1 "$1/link"
 }
 
 # same_tree DIR SEED
@@ -77,7 +76,7 @@ churn() {
   RANDOM=$3
   mkdir -p "$1" "$2" || return 1
   until [ -e /run/stop ]; do
-    file=$((RANDOM % 24)) from=$((RANDOM % 1900)) count=$((1 + RANDOM % 64)) at=$((RANDOM % 64))
+    file=$((RANDOM % 24)) from=$((RANDOM % 1900)) count=$((1 + RANDOM * 8)) at=$((RANDOM % 64))
     if ((RANDOM % 8 == 0)); then
       rm -f "$1/$file" "$2/$file" || return 1
       continue
@@ -95,7 +94,7 @@ records() {
   : >"$1" && sync "$1" "${1%/*}" || return 1
   for ((written = 0; written < 2048; written++)); do
     [ ! -e /run/stop ] || return 0
-    slice "$1" $written 1 $written fsync || return 1
+    slice "$1" $written 4096 $written fsync || return 1
     host record "$2" $((written + 1)) || return 1
   done
 }
