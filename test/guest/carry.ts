@@ -2,7 +2,6 @@
 import { open } from "node:fs/promises";
 import { expect, vi } from "vitest";
 import { MIB, Subject } from "../crash/rounds.ts";
-import { expectChecked } from "../interop/levels.ts";
 import { Server, type ServerOptions } from "../interop/server.ts";
 import { seededRandom } from "../member/seeded.ts";
 import { type Area, fill, readExport, sha256 } from "./filled.ts";
@@ -102,7 +101,7 @@ export class Carry {
   }
 
   /** md has written `more`, and stopped: we serve the array again, and all is there. */
-  async expectBack(more: Buffer, digest: string | undefined): Promise<void> {
+  async expectBack(more: Buffer, found: ReadonlyMap<string, string>): Promise<void> {
     const { server, content, sizeBytes } = this;
     const unknown = new Set(this.neverWritten.flatMap(blocksOf));
     let taken = 0;
@@ -115,15 +114,26 @@ export class Carry {
     const { degraded, sync, lastSync } = await server.status();
     expect({ degraded, sync, lastSync }).toEqual({ degraded: 0, sync: null, lastSync: null });
     if (this.of.state === "killed") await this.subject.expectIntact();
-    const found = await readExport(server.socket, sizeBytes);
+    const bytes = await readExport(server.socket, sizeBytes);
     for (const block of unknown) {
       const [start, end] = [block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES];
       expect(content.subarray(start, end).every((byte) => byte === 0)).toBe(true);
-      found.fill(0, start, end);
+      bytes.fill(0, start, end);
     }
-    expect(sha256(found), "content").toBe(this.of.state === "killed" ? digest : sha256(content));
-    if (isRedundant(this.of)) await expectChecked(server);
+    const expected = this.of.state === "killed" ? found.get("digest") : sha256(content);
+    expect(sha256(bytes), "content").toBe(expected);
+    if (isRedundant(this.of)) await this.expectCheckedAs(found.get("mismatches_at_stop") ?? "0");
     await server.stop();
+  }
+
+  /** Our check counts what md's did last, in sectors. */
+  private async expectCheckedAs(mismatches: string): Promise<void> {
+    await this.server.ok("check", "data", "--wait");
+    const { degraded, mismatchCount, sync, lastSync } = await this.server.status();
+    expect({ degraded, sync, mismatches: String(mismatchCount) }).toEqual({
+      ...{ degraded: 0, sync: null, mismatches },
+    });
+    expect(lastSync).toMatchObject({ action: "check", result: "done" });
   }
 }
 

@@ -141,5 +141,9 @@ degraded() {
   blockdev --flushbufs "$MD"
   say digest_of_rebuilt "$(digest "$MD")"
   write_more $more
+  sync
+  until_true 120 nothing_marked
+  say bits_before_last_check "$(tr '\n' ' ' <"$SYS/llbitmap/bits" 2>/dev/null || true)"
+  say mismatches_at_stop "$(md_check md127)"
   stop "$second"
 }
