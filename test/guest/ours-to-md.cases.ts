@@ -84,7 +84,7 @@ const inState = (kernel: Kernel, bitmap: Bitmap, state: State, levels: readonly 
 export const isRedundant = ({ level }: Pick<Carried, "level">): boolean =>
   level !== "0" && level !== "linear";
 
-const UNREDUNDANT = LAYOUTS.filter((layout) => !isRedundant(layout));
+const LEVEL_0 = LAYOUTS.filter(({ level }) => level === "0");
 const REDUNDANT = LAYOUTS.filter(isRedundant);
 const COMMON = ["1", "4", "5 left-symmetric", "6 left-symmetric", "10 n2", "10 f2", "10 o2"];
 /** The kernel loses data of an array of level 10 here: see docs/reference/carried-over.md. */
@@ -94,7 +94,8 @@ export const OURS_TO_MD: readonly OursToMd[] = [
   ...clean(DEBIAN, "none", LAYOUTS),
   ...inState(DEBIAN, "none", "killed", COMMON),
   ...inState(DEBIAN, "none", "degraded", COMMON),
-  ...clean(LLBITMAP, "none", UNREDUNDANT),
+  // The kernel is compiled without MD_LINEAR.
+  ...clean(LLBITMAP, "none", LEVEL_0),
   ...clean(LLBITMAP, "lockless", REDUNDANT),
   ...inState(LLBITMAP, "lockless", "killed", COMMON),
   ...inState(LLBITMAP, "lockless", "degraded", BUT_10),
