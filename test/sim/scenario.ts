@@ -313,7 +313,7 @@ export class Scenario {
     }
     machine.trace.clear();
     await world.until(array.start());
-    if (degraded === 0) expectDataTouchedOnly(machine, new Set(), false);
+    if (array.devices.degraded === 0) expectDataTouchedOnly(machine, new Set(), false);
     await world.until(this.syncsEnd());
     await this.readKnown();
     this.expectSynced();
