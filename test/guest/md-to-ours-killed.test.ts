@@ -85,8 +85,9 @@ async function takeOver({ model }: Workshop, of: MdCase, server: Server): Promis
   await server.ok("wait", NAME);
   const { lastSync } = await server.status();
   expect(lastSync).toMatchObject({ action: "resync", result: "done" });
+  // A lockless bitmap marks 32 MiB at a time where writes come close together: all there is here.
   if (of.bitmap === "none") expect(lastSync?.skippedBytes).toBe(0);
-  else expect(lastSync?.skippedBytes).toBeGreaterThan(KNOWN_BYTES / 8);
+  if (of.bitmap === "internal") expect(lastSync?.skippedBytes).toBeGreaterThan(KNOWN_BYTES / 8);
   await expectNoMismatch(server, NAME);
 }
 

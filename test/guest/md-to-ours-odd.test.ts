@@ -82,7 +82,7 @@ ${create(`${RAID5} --assume-clean`, disksOf(3))}`,
       "--bitmap=none --level=1 --raid-devices=2 --homehost='<ignore>' --name=data",
       disksOf(2),
     ),
-    called: "data",
+    long: true,
   },
   {
     name: "any host",

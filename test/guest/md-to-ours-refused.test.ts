@@ -103,7 +103,7 @@ until_true 60 grep -q recover /sys/block/md127/md/sync_action
 ${stop}`,
     says: /disk-2.img: not supported: a replacement in progress \(let mdadm finish it\)/,
     ofSome: true,
-    wayOut: `mdadm --assemble ${MD} ${disksOf(3)}; mdadm --readwrite ${MD} || true
+    wayOut: `${SYNC_SPEED.full}; mdadm --assemble ${MD} ${disksOf(3)}; mdadm --readwrite ${MD} || true
 until_true 300 md_idle md127; mdadm ${MD} --remove /dev/disk1; mdadm --zero-superblock /dev/disk1; ${stop}`,
   },
   {
