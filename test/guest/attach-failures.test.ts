@@ -55,6 +55,7 @@ describe("below a mounted file system", () => {
     return failed;
   }
 
+  /** By bitmap: re-add refuses whoever would have to be copied in full. */
   async function takeBack(array: string, slots: readonly number[]): Promise<void> {
     for (const slot of slots) {
       await arrays.control.remove(array, String(slot));
