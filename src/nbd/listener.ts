@@ -167,11 +167,16 @@ function tcpAddress(server: net.Server): Address | null {
   return { kind: "tcp", host: bound.address, port: bound.port };
 }
 
-/** Node does not tell the path of an inherited Unix socket; /proc does, where it exists. */
+/**
+ * Node does not tell the path of an inherited Unix socket; /proc does, where it exists. Empty: it
+ * does not know it, as when the socket is of another network namespace. (/proc/net is absent where
+ * a service sees processes only.)
+ */
 function socketPathOf(fd: number): string {
-  if (!existsSync("/proc/net/unix")) return "";
+  const sockets = "/proc/self/net/unix";
+  if (!existsSync(sockets)) return "";
   const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1];
-  const lines = readFileSync("/proc/net/unix", "utf8").split("\n");
+  const lines = readFileSync(sockets, "utf8").split("\n");
   const line = lines.find((line) => line.trimStart().split(/\s+/)[6] === inode);
   return /^(?:\S+\s+){7}(.+)$/.exec(line?.trimStart() ?? "")?.[1] ?? "";
 }

@@ -1,4 +1,5 @@
 /** LISTEN_FDS: somebody else makes the listening sockets and starts the server on them. */
+import { spawnSync } from "node:child_process";
 import { closeSync, existsSync, openSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { connect } from "node:net";
@@ -69,6 +70,22 @@ describe("sockets that are passed", () => {
       expect(existsSync(path)).toBe(true);
     }
   });
+
+  // As under systemd's PrivateNetwork=yes: nothing there tells the socket's path.
+  test.skipIf(spawnSync("unshare", ["-rn", "true"]).status !== 0)(
+    "serve from within a network namespace that has no other",
+    async ({ create }) => {
+      const server = await create();
+      const path = join(server.folder, "passed.sock");
+      const passed = listen(bindToPath(newSocket(AF.UNIX, SOCK.STREAM), path));
+      const alone = ["unshare", "-rn", ...serveCommand(server)];
+      const activated = activate(alone, [passed]);
+      expect(await activated.listening(1)).toEqual(["nbd+unix:///?socket="]);
+      const uri = `nbd+unix:///?socket=${path}`;
+      expect((await server.run("nbdinfo", "--size", uri)).trim()).toBe(SIZE);
+      expect(await activated.stop()).toMatchObject({ code: 0 });
+    },
+  );
 
   test("are not for programs that the server starts", async ({ create }) => {
     const server = await create();

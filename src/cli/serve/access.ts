@@ -54,8 +54,9 @@ export function warnIfOpen(
   const proven = tlsRequired && (tls?.kind === "psk" || tls?.verifyPeer === true);
   if (allow !== null || proven) return;
   for (const uri of uris) {
+    if (/^nbds?\+unix:/.test(uri)) continue; // the path of one that was passed may be unknown
     const { address } = parseUri(uri);
-    if (address.kind === "unix" || isLoopback(address.host)) continue;
+    if (address.kind === "tcp" && isLoopback(address.host)) continue;
     logger.warn({ uri }, "whoever reaches this address is let in: see --allow and --tls-psk");
   }
 }
