@@ -18,6 +18,9 @@ interface Shape extends Pick<Carried, "level" | "layout"> {
 
 const CHUNKS_KIB = [64, 4, 512, 16];
 const CHUNKLESS = new Set(["linear", "1"]);
+/** Each bitmap gets each of them, however many bitmaps a kernel has. */
+const chunkFor = (index: number): number =>
+  CHUNKS_KIB[(index + Math.floor(index / CHUNKS_KIB.length)) % CHUNKS_KIB.length]!;
 /** What an array with parity has of members, at the least that shows all of its layout. */
 const MEMBERS: Readonly<Record<string, number>> = { linear: 3, "0": 3, "1": 2, "4": 4, "5": 4 };
 const MEMBERS_6 = 5;
@@ -72,7 +75,7 @@ export const MD_TO_OURS: readonly MdCase[] = [DEBIAN, LLBITMAP].flatMap((kernel)
   );
   return [...clean, ...broken].map((one, index) => ({
     ...one,
-    chunkKib: CHUNKLESS.has(one.level) ? null : CHUNKS_KIB[index % CHUNKS_KIB.length]!,
+    chunkKib: CHUNKLESS.has(one.level) ? null : chunkFor(index),
   }));
 });
 
