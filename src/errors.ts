@@ -79,7 +79,6 @@ export const CATALOGUE = {
     remedy: "give the missing members too, or accept that some data may be lost: --force",
   },
   "array-incomplete": { errno: Errno.EIO, remedy: "give more members" },
-  "size-mismatch": { errno: Errno.EINVAL, remedy: "use an image that is large enough" },
   "array-not-ready": {
     errno: Errno.EINVAL,
     remedy: "serve it until it is whole and synced, stop the server, and give all members",
