@@ -67,7 +67,9 @@ const SHORT = new Set([
 export const MD_TO_OURS: readonly MdCase[] = [DEBIAN, LLBITMAP].flatMap((kernel) => {
   const bitmapsOf = (level: string): readonly Bitmap[] =>
     REDUNDANT.has(level) ? kernel.bitmaps : ["none"];
-  const clean = SHAPES.flatMap((shape) =>
+  // LLBITMAP is compiled without MD_LINEAR.
+  const shapes = SHAPES.filter(({ level }) => kernel === DEBIAN || level !== "linear");
+  const clean = shapes.flatMap((shape) =>
     bitmapsOf(shape.level).map((bitmap) => caseOf(kernel, shape, bitmap, "clean")),
   );
   const broken = BROKEN.flatMap((state) =>
