@@ -28,9 +28,9 @@ const caseOf = (shape: ArrayShape, fs: FileSystem, options: string): Case => ({
   ...{ shape, fs, options },
 });
 
-const SHORT = [caseOf(RAID1, "ext4", ""), caseOf(RAID5, "xfs", "-C 4")];
-const LONG = [RAID1, RAID5, RAID6, RAID10, RAID10_ODD].flatMap((shape) =>
-  FILE_SYSTEMS.flatMap((fs) => OPTIONS.map((options) => ({ shape, fs, options }))),
+const SHORT: readonly Case[] = [caseOf(RAID1, "ext4", ""), caseOf(RAID5, "xfs", "-C 4")];
+const LONG: readonly Case[] = [RAID1, RAID5, RAID6, RAID10, RAID10_ODD].flatMap((shape) =>
+  FILE_SYSTEMS.flatMap((fs) => OPTIONS.map((options) => caseOf(shape, fs, options))),
 );
 const CASES = isLong ? LONG : SHORT;
 
