@@ -37,8 +37,8 @@ const SAMPLES: readonly (readonly [level: string, layout: string | null, Bitmap,
   ["linear", null, "none", "clean"],
   ["5", "left-symmetric", "none", "clean"],
   ["10", "o2", "none", "clean"],
-  ["6", "left-symmetric", "none", "degraded"],
-  ["1", null, "none", "killed"],
+  ["6", "left-symmetric", "internal", "degraded"],
+  ["1", null, "internal", "killed"],
 ];
 
 function caseOf(
