@@ -54,7 +54,15 @@ async function createAll({ shell, model }: Workshop, arrays: readonly Placed[]):
        ${copyToGuest(array.device, model.known)}`,
     );
   }
+  for (const { of, firstDisk } of arrays) {
+    if (of.bitmap === "internal") await shell.run(untilUnmarked(`/dev/disk${firstDisk}`));
+  }
 }
+
+/** md clears bits some seconds after the last write; until then its bitmap says all of the disk. */
+const untilUnmarked = (disk: string): string => `
+unmarked() { mdadm --examine-bitmap "$1" | grep -q ', 0 dirty'; }
+until_true 60 unmarked ${disk}`;
 
 /** Small writes, one after the other, for as long as there is power; never a pause for md to rest. */
 const load = ({ device }: Placed): string => `
