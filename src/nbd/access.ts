@@ -41,14 +41,15 @@ export interface Guest {
   readonly negotiating: boolean;
 }
 
-/** `displaced` has to go first; it is the oldest of those that have not chosen an export. */
+/** `displaced` has to go first; it has not chosen an export. */
 export type Admission<G> =
   | { readonly admitted: true; readonly displaced: G | null }
   | { readonly admitted: false; readonly reason: keyof Limits };
 
 /**
  * Whether one more client, from `address`, may come to those `present` (oldest first). One that
- * only connects and never chooses an export keeps nobody out: it gives way to who comes later.
+ * only connects and never chooses an export keeps nobody out: it gives way to who comes later. A
+ * flood from one address displaces its own, and leaves others the time for their handshakes.
  */
 export function admit<G extends Guest>(
   address: string | null,
@@ -65,7 +66,25 @@ export function admit<G extends Guest>(
   ] as const;
   const met = bounds.find(({ reason, count }) => count >= limits[reason]);
   if (met === undefined) return { admitted: true, displaced: null };
-  const displaced = met.crowd.find((guest) => guest.negotiating);
-  if (displaced === undefined) return { admitted: false, reason: met.reason };
+  const displaced = displacedBy(address, met.crowd);
+  if (displaced === null) return { admitted: false, reason: met.reason };
   return { admitted: true, displaced };
+}
+
+/**
+ * The oldest of the address that has the most clients negotiating, the newcomer at `address`
+ * included; of the address that came first where several have as many. Those of Unix sockets count
+ * as one address. Null: all have chosen an export.
+ */
+function displacedBy<G extends Guest>(address: string | null, crowd: readonly G[]): G | null {
+  const groups = new Map<string | null, { readonly oldest: G; count: number }>();
+  for (const guest of crowd) {
+    if (!guest.negotiating) continue;
+    const group = groups.get(guest.address);
+    if (group !== undefined) group.count++;
+    else groups.set(guest.address, { oldest: guest, count: guest.address === address ? 2 : 1 });
+  }
+  let most: { readonly oldest: G; readonly count: number } | null = null;
+  for (const group of groups.values()) if (group.count > (most?.count ?? 0)) most = group;
+  return most?.oldest ?? null;
 }

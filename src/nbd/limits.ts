@@ -1,13 +1,13 @@
 /** What one client, or all of them, may take. Every queue and buffer of the wire is bounded. */
 export interface Limits {
   /**
-   * Connections at a time, those still negotiating included. One more takes the place of the
-   * oldest that is still negotiating; if there is none it is closed on accept.
+   * Connections at a time, those still negotiating included. One more takes the place of one that
+   * is still negotiating (see `admit`); if there is none it is closed on accept.
    */
   readonly connections: number;
   /** The same, of one TCP address. Those of Unix sockets are not counted here. */
   readonly connectionsPerAddress: number;
-  /** Connections that have not chosen an export yet; one more takes the place of the oldest. */
+  /** Connections that have not chosen an export yet; one more takes the place of one of them. */
   readonly negotiating: number;
   /** From accept to the end of negotiation, TLS included. */
   readonly handshakeMs: number;

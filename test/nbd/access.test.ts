@@ -91,6 +91,14 @@ describe("one client more", () => {
     ["u u u u", null, "comes in"],
     ["a1? b2? c3? d4?", "e", "for a1?"],
     ["u1? u2? u3? u4?", null, "for u1?"],
+    ["v1? a2? a3? a4?", "a", "for a2?"],
+    ["v1? a2? a3? a4?", "b", "for a2?"],
+    ["v1? u2? u3? u4?", null, "for u2?"],
+    ["u1? a2? a3? b4?", null, "for u1?"],
+    ["v1? b2? a3? a4?", "b", "for b2?"],
+    ["v1? w2? a3? b4?", "a", "for a3?"],
+    ["v1? a2? b c d a3?", "e", "for a2?"],
+    ["v1? a a a2? b c", "e", "for v1?"],
     ["a b c d e f", "g", "connections"],
     ["a b c d e f1?", "g", "for f1?"],
     ["a a a b1? c d", "a", "connectionsPerAddress"],
@@ -150,6 +158,15 @@ describe("too many connections", () => {
     expect(server.connections()).toHaveLength(1);
     await silent[7]!.option(OPTION.LIST).catch(() => undefined);
     expect(silent[7]!.socket.destroyed).toBe(false);
+  });
+
+  it("and only connect, from one address, do not break off a handshake of another", async () => {
+    const { connect } = await serveTcp({ limits: { negotiating: 8 } });
+    const slow = await connect("127.0.0.2");
+    await slow.greet();
+    for (let i = 0; i < 50; i++) await (await connect("127.0.0.1")).receive(18);
+    await slow.option(OPTION.GO, encodeInfoData("data"));
+    await slow.read(0, 1);
   });
 
   it("that come before the server is ready wait, but no more of them than may come in", async () => {
