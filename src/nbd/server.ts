@@ -20,6 +20,7 @@ import {
   type SocketAccess,
 } from "./listener.ts";
 import { MemoryGuard } from "./memory-guard.ts";
+import { Reported } from "./reported.ts";
 import { SlabPool } from "./slab.ts";
 import type { TlsMode } from "./starttls.ts";
 import type { TlsEndpoint } from "./tls.ts";
@@ -32,6 +33,8 @@ export interface NbdServerOptions {
   readonly logger: Logger;
   readonly limits?: Partial<Limits>;
   readonly timers?: Timers;
+  /** Monotonic milliseconds. */
+  readonly now?: () => number;
   /** Called with the descriptor of each Unix socket accepted, to enlarge its buffers. */
   readonly tuneSocket?: (fd: number) => void;
   /** Without: every address may connect. */
@@ -54,7 +57,7 @@ export class NbdServer {
   /** Of connections that have ended. */
   readonly #past: ReadonlyMap<string, Traffic>;
   #look: NodeJS.Timeout | null = null;
-  readonly #reported = new Set<string>();
+  readonly #reported: Reported;
   readonly #tlsRequired: boolean;
   readonly #allow: AllowList | null;
   readonly #socketAccess: SocketAccess;
@@ -65,6 +68,7 @@ export class NbdServer {
   constructor(options: NbdServerOptions) {
     const { exports, logger, limits, timers = SYSTEM_TIMERS, tuneSocket = () => {} } = options;
     const { tls = null, tlsRequired = false, allow = null } = options;
+    this.#reported = new Reported(options.now ?? (() => performance.now()));
     this.#tlsRequired = tlsRequired;
     this.#allow = allow;
     this.#socketAccess = options.socketAccess ?? PRIVATE_SOCKET;
@@ -237,10 +241,8 @@ export class NbdServer {
     this.#warnOnce(`${exportName} ${command} ${code}`, details, "request failed");
   }
 
-  /** A failing device fails every request, and clients try again: once a kind is enough. */
+  /** Once in a while: see {@link Reported}. */
   #warnOnce(kind: string, details: object, message: string): void {
-    if (this.#reported.has(kind)) return;
-    this.#reported.add(kind);
-    this.#context.logger.warn(details, message);
+    if (this.#reported.isNews(kind)) this.#context.logger.warn(details, message);
   }
 }

@@ -11,7 +11,7 @@ import {
 import path from "node:path";
 import { Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import { pino } from "pino";
+import { type Logger, pino } from "pino";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { inheritedDescriptors } from "../../src/nbd/listener.ts";
 import { NbdServer } from "../../src/nbd/server.ts";
@@ -295,18 +295,24 @@ describe("close", () => {
   });
 });
 
+/** What a server at this level of logging says, line by line. */
+function captured(): { lines: string[]; logger: Logger } {
+  const lines: string[] = [];
+  const stream = new Writable({
+    write(line: Buffer, _, done) {
+      lines.push(line.toString());
+      done();
+    },
+  });
+  return { lines, logger: pino({ level: "warn" }, stream) };
+}
+
 describe("the log", () => {
   it("has a warning once for each kind of failing request", async () => {
-    const lines: string[] = [];
-    const stream = new Writable({
-      write(line: Buffer, _, done) {
-        lines.push(line.toString());
-        done();
-      },
-    });
+    const { lines, logger } = captured();
     const device = new MemoryDevice(MIB);
     device.gate = () => Promise.reject(new Error("broken"));
-    const { client } = await serve([exportOf(device)], { logger: pino({ level: "warn" }, stream) });
+    const { client } = await serve([exportOf(device)], { logger });
     const one = await client("data");
     for (let i = 0; i < 5; i++) {
       await one.exchange({ command: READ, length: 512 });
@@ -314,5 +320,21 @@ describe("the log", () => {
     }
     expect(lines.length).toBe(2);
     expect(JSON.parse(lines[0]!)).toMatchObject({ export: "data", command: "READ" });
+  });
+
+  it("has it again when it comes back after ten minutes", async () => {
+    const { lines, logger } = captured();
+    const device = new MemoryDevice(MIB);
+    device.gate = () => Promise.reject(new Error("broken"));
+    let now = 1e9;
+    const { client } = await serve([exportOf(device)], { logger, now: () => now });
+    const one = await client("data");
+    const warnings: number[] = [];
+    for (const minutes of [0, 9, 0.9, 0.2, 1, 30 * 24 * 60]) {
+      now += minutes * 60_000;
+      await one.exchange({ command: READ, length: 512 });
+      warnings.push(lines.length);
+    }
+    expect(warnings).toEqual([1, 1, 1, 2, 2, 3]);
   });
 });
