@@ -26,6 +26,11 @@ import { makeHole, makeZero } from "./zeroes.ts";
 const MEMORY_INLINE_MAX = 1024 * 1024;
 /** A hint is not worth more cache than this. */
 const PREFETCH_MAX = 64 * 1024 * 1024;
+/**
+ * The kernel reads no more ahead for one hint than its window for sequential reads or one request
+ * to the device, whichever is larger, and drops the rest: this much fits the default of either.
+ */
+const PREFETCH_PIECE = 128 * 1024;
 
 /**
  * A member that is an image file or a block device. It is locked while open (exclusively, or
@@ -44,6 +49,8 @@ export class FileMember implements Member {
   readonly #inlineWrites = new InlineWrites(() => performance.now());
   /** Turns false where the file system has no RWF_NOWAIT. */
   #readsInline = true;
+  /** One at a time: they leave the pool to those who wait for their data. */
+  #prefetches: Promise<void> = Promise.resolve();
   #inFlight = 0;
   #closing: Promise<void> | null = null;
   #onIdle: (() => void) | null = null;
@@ -197,9 +204,21 @@ export class FileMember implements Member {
   }
 
   prefetch(offset: number, length: number): Promise<void> {
-    return this.#run("prefetch", () =>
-      willNeed(this.descriptor, offset, Math.min(length, PREFETCH_MAX)),
-    );
+    const end = offset + Math.min(length, PREFETCH_MAX);
+    return this.#run("prefetch", () => {
+      this.#prefetches = this.#prefetches.then(() => this.#readAhead(offset, end));
+      return this.#prefetches;
+    });
+  }
+
+  /** A close does not wait for the rest of it. */
+  async #readAhead(from: number, end: number): Promise<void> {
+    if (this.#file.inMemory) return;
+    for (let at = from; at < end && this.#closing === null;) {
+      const next = Math.min(end, (Math.floor(at / PREFETCH_PIECE) + 1) * PREFETCH_PIECE);
+      await willNeed(this.descriptor, at, next - at);
+      at = next;
+    }
   }
 
   nextData(from: number, end: number): Promise<number | null> {
