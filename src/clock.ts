@@ -10,6 +10,9 @@ export interface Clock {
   soon(run: () => void): void;
 }
 
+/** The longest delay that a timer takes, some 24 days: one that is longer runs out at once. */
+export const DELAY_MS_MAX = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => performance.now(),
   wallTime: () => performance.timeOrigin + performance.now(),

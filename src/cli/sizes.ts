@@ -1,3 +1,4 @@
+import { DELAY_MS_MAX } from "../clock.ts";
 import { NbdRaidError } from "../errors.ts";
 
 const UNITS = ["", "K", "M", "G", "T", "P"];
@@ -18,12 +19,17 @@ export function parseSpeed(text: string): number {
   return bytes;
 }
 
-/** Milliseconds from 30, 0.5 or 30s (seconds) or 500ms. */
+/** The longest time in whole seconds: all are for timers. */
+export const SECONDS_MAX = Math.floor(DELAY_MS_MAX / 1000);
+
+/** Milliseconds from 30, 0.5 or 30s (seconds) or 500ms; as many as a timer takes. */
 export function parseDuration(text: string): number {
   const [, digits, unit] = /^(\d+(?:\.\d+)?)(s|ms)?$/.exec(text) ?? [];
   const milliseconds = Math.round(Number(digits) * (unit === "ms" ? 1 : 1000));
   if (!Number.isSafeInteger(milliseconds))
     throw new NbdRaidError("usage", `"${text}" is not a time such as 30, 0.5 or 500ms`);
+  if (milliseconds > SECONDS_MAX * 1000)
+    throw new NbdRaidError("usage", `"${text}" is too long: at most ${SECONDS_MAX} seconds`);
   return milliseconds;
 }
 

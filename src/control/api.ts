@@ -1,4 +1,5 @@
 import { Type, type Static, type TSchema } from "typebox";
+import { DELAY_MS_MAX } from "../clock.ts";
 
 /**
  * The shapes of the control API. They are the contract: requests are checked against them,
@@ -175,7 +176,11 @@ export const SyncBody = Type.Object(
   strict,
 );
 
-const milliseconds = Type.Integer({ minimum: 0, description: "milliseconds" });
+const milliseconds = Type.Integer({
+  minimum: 0,
+  maximum: DELAY_MS_MAX,
+  description: "milliseconds",
+});
 const speed = Type.Integer({ minimum: 0, description: "bytes a second, 0 for no limit" });
 export const SettingsBody = Type.Partial(
   Type.Object({

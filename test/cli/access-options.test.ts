@@ -113,7 +113,12 @@ keepalive: 30
     ["socketMode: 660", '"socketMode" must be string'],
     ['socketMode: "0888"', '"socketMode" must match'],
     ["handshakeTimeout: 0", '"handshakeTimeout" must be > 0'],
+    ["handshakeTimeout: 3000000", '"handshakeTimeout" must be <= 2147483'],
     ["idleTimeout: -1", '"idleTimeout" must be >= 0'],
+    ["idleTimeout: 2147484", '"idleTimeout" must be <= 2147483'],
+    ["keepalive: 0.5", '"keepalive" must be >= 1'],
+    ["keepalive: -1", '"keepalive" must be >= 1'],
+    ["keepalive: 32768", '"keepalive" must be <= 32767'],
     ["allow: 127.0.0.1", '"allow" must be array'],
     ["tlsRequired: please", '"tlsRequired" must be boolean'],
   ])("in a file cannot be %s, and the line is named", (line, reason) => {
@@ -133,13 +138,32 @@ keepalive: 30
     ["--socket-mode", "rw"],
     ["--socket-mode", "01777"],
     ["--idle-timeout", "soon"],
+    ["--idle-timeout", "2147484"],
     ["--handshake-timeout", "0"],
+    ["--handshake-timeout", "3000000"],
+    ["--handshake-timeout", "3000000000ms"],
+    ["--keepalive", "500ms"],
+    ["--keepalive", "32768"],
     ["--allow", "10.0.0.0/33"],
     ["--allow", "example.org"],
   ])("on the command line cannot be %s %s", async (option, value) => {
     const { code, stderr } = await nbdRaid(["serve", "/no/such/member", option, value]);
     expect({ code, lines: stderr.trim().split("\n").length }).toEqual({ code: 64, lines: 1 });
     expect(stderr).toContain(value);
+  });
+});
+
+describe("a time", () => {
+  test("may be as long as a timer takes, and silent clients need not be probed", () => {
+    const text = `
+members: [a]
+handshakeTimeout: 2147483
+idleTimeout: 2147483
+keepalive: 0
+`;
+    const { access } = serveOptions([], {}, parseConfig(text, "/c.yaml"), [], () => "");
+    const limits = { handshakeMs: 2_147_483_000, idleMs: 2_147_483_000, keepAliveMs: 0 };
+    expect(access.limits).toEqual(limits);
   });
 });
 

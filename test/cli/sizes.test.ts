@@ -55,10 +55,20 @@ describe("a time", () => {
     ["30s", 30_000],
     ["500ms", 500],
     ["0", 0],
+    ["2147483", 2_147_483_000],
   ])("%s is %d ms", (text, milliseconds) => expect(parseDuration(text)).toBe(milliseconds));
 
   test.each(["", "-1", "5m", ".5", "1e3", "s", "5 s", "99999999999999999"])("is not %j", (text) =>
     expect(() => parseDuration(text)).toThrowError(usage),
+  );
+
+  test.each(["2147484", "3000000", "2147483.5s", "2147483648ms", "9999999999"])(
+    "of %s is more than a timer takes, and refused",
+    (text) => {
+      const message = expect.stringContaining("at most 2147483 seconds") as string;
+      const refusal = expect.objectContaining({ code: "usage", message }) as Error;
+      expect(() => parseDuration(text)).toThrowError(refusal);
+    },
   );
 
   test.each([

@@ -25,6 +25,7 @@ describe("a command line that cannot be meant", () => {
     [["set", "data", "colour", "1"], /no setting "colour": there are sync-speed-min/],
     [["set", "data", "constructor", "1"], /no setting/],
     [["set", "data", "daemon-sleep", "soon"], /"soon" is not a time/],
+    [["set", "data", "daemon-sleep", "3000000"], /"3000000" is too long: at most 2147483 seconds/],
     [["set", "data", "sync-speed-max", "fast"], /"fast" is not a size/],
   ])("%j: one line on stderr, exit 64", async (args, reason) => {
     const { code, stdout, stderr } = await nbdRaid(args);

@@ -163,6 +163,7 @@ describe("a request", () => {
     ["POST", "/v1/arrays/data/sync", `{}`],
     ["PATCH", "/v1/arrays/data/settings", `{}`],
     ["PATCH", "/v1/arrays/data/settings", `{"daemonSleepMs":-1}`],
+    ["PATCH", "/v1/arrays/data/settings", `{"barrierIdleMs":2147483648}`],
     ["PATCH", "/v1/arrays/data/settings", `{"nonsense":1}`],
     ["GET", "/v1/nothing", undefined],
   ])("%s %s %s is refused and touches nothing", async (method, url, body) => {

@@ -2,7 +2,7 @@ import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { Type, type Static, type TObject } from "typebox";
 import { NbdRaidError } from "../../errors.ts";
-import { parseDuration, parseSize } from "../sizes.ts";
+import { parseDuration, parseSize, SECONDS_MAX } from "../sizes.ts";
 import type { AccessOptions } from "./access.ts";
 import { parseOwner } from "./owner.ts";
 
@@ -11,7 +11,13 @@ import { parseOwner } from "./owner.ts";
  * under the same names, and times in seconds.
  */
 const Count = Type.Integer({ minimum: 1 });
-const Seconds = Type.Number({ minimum: 0 });
+const Seconds = Type.Number({ minimum: 0, maximum: SECONDS_MAX });
+/** What TCP_KEEPIDLE takes, in whole seconds (tcp(7)); 0 turns it off. */
+const KEEPALIVE_SECONDS_MAX = 32_767;
+const Keepalive = Type.Union([
+  Type.Number({ minimum: 1, maximum: KEEPALIVE_SECONDS_MAX }),
+  Type.Literal(0),
+]);
 const Path = Type.String({ minLength: 1 });
 const MODE = /^0?[0-7]{3}$/;
 
@@ -28,9 +34,9 @@ export const ACCESS_SCHEMA = {
   maxConnectionsPerAddress: Type.Optional(Count),
   maxNegotiating: Type.Optional(Count),
   maxMemory: Type.Optional(Type.String({ pattern: "^[1-9]\\d*[KMGTPkmgtp]?$" })),
-  handshakeTimeout: Type.Optional(Type.Number({ exclusiveMinimum: 0 })),
+  handshakeTimeout: Type.Optional(Type.Number({ exclusiveMinimum: 0, maximum: SECONDS_MAX })),
   idleTimeout: Type.Optional(Seconds),
-  keepalive: Type.Optional(Seconds),
+  keepalive: Type.Optional(Keepalive),
 };
 
 /** What was given, on the command line or in the file; its paths there are relative to the file. */
@@ -54,7 +60,10 @@ export function addAccessOptions(command: Command): void {
     new Option("--max-memory <size>", "for requests and replies; default: 1G"),
     timed("--handshake-timeout <time>", "from connection to choice of an export; default: 10", 1),
     timed("--idle-timeout <time>", "drop clients that are silent for so long; default: 0, never"),
-    timed("--keepalive <time>", "probe silent TCP clients after so long; default: 60; 0: never"),
+    new Option(
+      "--keepalive <time>",
+      "probe silent TCP clients after so long; default: 60; 0: never",
+    ).argParser(parseKeepalive),
   ];
   for (const option of options) command.addOption(option.helpGroup(ACCESS_GROUP));
 }
@@ -79,6 +88,13 @@ function timed(flags: string, description: string, leastMs = 0): Option {
     if (milliseconds < leastMs) throw new InvalidArgumentError("It must be longer.");
     return milliseconds / 1000;
   });
+}
+
+function parseKeepalive(text: string): number {
+  const seconds = parseDuration(text) / 1000;
+  if (seconds !== 0 && (seconds < 1 || seconds > KEEPALIVE_SECONDS_MAX))
+    throw new InvalidArgumentError(`It must be 0 or 1 to ${KEEPALIVE_SECONDS_MAX} seconds.`);
+  return seconds;
 }
 
 function parseMode(text: string): string {
