@@ -142,7 +142,14 @@ function planMember<Candidate extends Found>(
   return { found, slot: role, use, reason: null, recovery };
 }
 
-function sameShape(one: Superblock, other: Superblock): boolean {
+/** What the superblocks of one array's members agree on. */
+export type SuperblockShape = Pick<
+  Superblock,
+  "level" | "layout" | "raidDisks" | "sizeSectors" | "chunksizeSectors" | "ctime"
+>;
+
+/** True if both are of one array as it is laid out now: md reshapes and grows arrays. */
+export function sameShape(one: SuperblockShape, other: SuperblockShape): boolean {
   return (
     one.level === other.level &&
     one.layout === other.layout &&

@@ -3,7 +3,6 @@ import type { Logger } from "pino";
 import type { WriteBitmap } from "../bitmap/bitmap.ts";
 import { type ErrorCode, NbdRaidError } from "../errors.ts";
 import { type Member, MemberError } from "../member/member.ts";
-import { FEATURE_RECOVERY_BITMAP, FEATURE_RECOVERY_OFFSET } from "../metadata/features.ts";
 import {
   DEVFLAG_WRITE_MOSTLY,
   emptySuperblock,
@@ -13,6 +12,7 @@ import {
 import { planLayout } from "../metadata/layout.ts";
 import { formatUuid } from "../metadata/uuid.ts";
 import { levelName } from "../metadata/levels.ts";
+import { superblockShape, whyInFull } from "./bitmap-return.ts";
 import { findData } from "./blank.ts";
 import type { ArrayDescription } from "./description.ts";
 import type { Device, Devices, Recovery } from "./devices.ts";
@@ -96,7 +96,9 @@ export class Membership {
       this.withMember(path, async (member) => {
         const superblock = await this.ownSuperblock(member);
         const why =
-          superblock === null ? "it has no superblock of this array" : this.whyInFull(superblock);
+          superblock === null
+            ? "it has no superblock of this array"
+            : whyInFull(superblock, this.parts);
         if (superblock === null || why !== null) {
           throw this.error("re-add-refused", `${member.path} cannot come back by bitmap: ${why}`);
         }
@@ -111,7 +113,7 @@ export class Membership {
     return this.enqueue(() =>
       this.withMember(path, async (member) => {
         const superblock = await this.ownSuperblock(member);
-        if (superblock !== null && this.whyInFull(superblock) === null) {
+        if (superblock !== null && whyInFull(superblock, this.parts) === null) {
           await this.joinByBitmap(member, superblock);
           return;
         }
@@ -252,30 +254,6 @@ export class Membership {
     devices.changed();
   }
 
-  /**
-   * Why a member must be copied in full, or null: it may come back by bitmap. The bitmap has
-   * kept count of what it lacks only if nothing was forgotten since it left (events_cleared),
-   * and the member itself must agree on who the others are.
-   */
-  private whyInFull(superblock: Superblock): string | null {
-    const { description, devices, metadata } = this.parts;
-    const slot = roleOf(superblock, superblock.devNumber);
-    if (description.bitmap === "none") return "the array has no bitmap";
-    if (slot >= description.shape.raidDisks) return "it held no slot";
-    const holder = devices.slots[slot];
-    if (holder != null && holder.state !== "faulty") return `slot ${slot} is taken`;
-    const recovery = superblock.featureMap & (FEATURE_RECOVERY_OFFSET | FEATURE_RECOVERY_BITMAP);
-    if (recovery === FEATURE_RECOVERY_OFFSET) return "it was not in sync when it left";
-    if (metadata.eventsCleared === 0) return "the bitmap does not say how far back it reaches";
-    if (superblock.events < metadata.eventsCleared) {
-      return `it has events ${superblock.events}, the bitmap reaches back to ${metadata.eventsCleared}`;
-    }
-    const foe = devices.inSync.find((other) => {
-      return roleOf(superblock, other.superblock.devNumber) !== other.slot;
-    });
-    return foe === undefined ? null : `it does not count on ${foe.member.path}`;
-  }
-
   private refuseWithoutRedundancy(): void {
     const { geometry, shape } = this.parts.description;
     if (geometry.redundant) return;
@@ -352,12 +330,7 @@ export class Membership {
       ...emptySuperblock(metadata.roleCount),
       setUuid: description.uuid,
       setName: description.name,
-      ctime: description.ctime,
-      level: description.shape.level,
-      layout: description.shape.layout,
-      chunksizeSectors: description.shape.chunkBytes / 512,
-      raidDisks: description.shape.raidDisks,
-      sizeSectors: description.shape.componentBytes / 512,
+      ...superblockShape(description),
       dataOffsetSectors: layout.dataOffsetSectors,
       dataSizeSectors: layout.dataSizeSectors,
       devNumber: number,
