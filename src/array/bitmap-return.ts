@@ -1,8 +1,10 @@
+import { NbdRaidError } from "../errors.ts";
 import { FEATURE_RECOVERY_BITMAP, FEATURE_RECOVERY_OFFSET } from "../metadata/features.ts";
-import { roleOf, type Superblock } from "../metadata/superblock.ts";
+import { roleOf } from "../metadata/superblock.ts";
 import { sameShape, type SuperblockShape } from "./assemble.ts";
 import type { ArrayDescription } from "./description.ts";
 import type { Devices } from "./devices.ts";
+import type { MemberHeaders } from "./headers.ts";
 import type { MetadataWriter } from "./metadata-writer.ts";
 
 /** What a running array says to a member that wants to come back. */
@@ -17,7 +19,7 @@ export interface Returned {
  * kept count of what it lacks only if nothing was forgotten since it left (events_cleared),
  * and the member itself must agree on who the others are.
  */
-export function whyInFull(superblock: Superblock, array: Returned): string | null {
+export function whyInFull({ superblock, bitmap }: MemberHeaders, array: Returned): string | null {
   const { description, devices, metadata } = array;
   const slot = roleOf(superblock, superblock.devNumber);
   if (description.bitmap === "none") return "the array has no bitmap";
@@ -35,10 +37,19 @@ export function whyInFull(superblock: Superblock, array: Returned): string | nul
   if (superblock.events < metadata.eventsCleared) {
     return `it has events ${superblock.events}, the bitmap reaches back to ${metadata.eventsCleared}`;
   }
+  // What it forgot was in sync on all, here too: so this is not what it left, but an older copy.
+  if (forgottenBy(bitmap) > metadata.eventsCleared) {
+    return `its bitmap reaches back to ${forgottenBy(bitmap)} only, the array's to ${metadata.eventsCleared}`;
+  }
   const foe = devices.inSync.find((other) => {
     return roleOf(superblock, other.superblock.devNumber) !== other.slot;
   });
   return foe === undefined ? null : `it does not count on ${foe.member.path}`;
+}
+
+/** The events up to which a member's own bitmap has forgotten; 0: it does not say. */
+function forgottenBy(bitmap: MemberHeaders["bitmap"]): number {
+  return bitmap === null || bitmap instanceof NbdRaidError ? 0 : bitmap.eventsCleared;
 }
 
 /** The array's shape as superblocks say it. */

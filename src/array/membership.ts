@@ -17,7 +17,7 @@ import { findData } from "./blank.ts";
 import type { ArrayDescription } from "./description.ts";
 import type { Device, Devices, Recovery } from "./devices.ts";
 import type { Failures } from "./failures.ts";
-import { readHeaders } from "./headers.ts";
+import { type MemberHeaders, readHeaders } from "./headers.ts";
 import type { MetadataWriter } from "./metadata-writer.ts";
 import type { Syncs } from "./syncs.ts";
 
@@ -94,15 +94,13 @@ export class Membership {
     this.refuseWithoutRedundancy();
     return this.enqueue(() =>
       this.withMember(path, async (member) => {
-        const superblock = await this.ownSuperblock(member);
+        const own = await this.ownHeaders(member);
         const why =
-          superblock === null
-            ? "it has no superblock of this array"
-            : whyInFull(superblock, this.parts);
-        if (superblock === null || why !== null) {
+          own === null ? "it has no superblock of this array" : whyInFull(own, this.parts);
+        if (own === null || why !== null) {
           throw this.error("re-add-refused", `${member.path} cannot come back by bitmap: ${why}`);
         }
-        await this.joinByBitmap(member, superblock);
+        await this.joinByBitmap(member, own.superblock);
       }),
     );
   }
@@ -112,13 +110,13 @@ export class Membership {
     this.refuseWithoutRedundancy();
     return this.enqueue(() =>
       this.withMember(path, async (member) => {
-        const superblock = await this.ownSuperblock(member);
-        if (superblock !== null && whyInFull(superblock, this.parts) === null) {
-          await this.joinByBitmap(member, superblock);
+        const own = await this.ownHeaders(member);
+        if (own !== null && whyInFull(own, this.parts) === null) {
+          await this.joinByBitmap(member, own.superblock);
           return;
         }
-        if (superblock === null) await this.refuseData(member);
-        const device = this.newDevice(member, superblock, writeMostly);
+        if (own === null) await this.refuseData(member);
+        const device = this.newDevice(member, own?.superblock ?? null, writeMostly);
         this.parts.devices.others.push(device);
         try {
           // First a spare, durably: an old superblock must not speak for data that is punched.
@@ -284,12 +282,12 @@ export class Membership {
     }
   }
 
-  /** The superblock of a member of this array, or null: it has none. Another array's is refused. */
-  private async ownSuperblock(member: Member): Promise<Superblock | null> {
+  /** What a member of this array says, or null: it has no superblock. Another array's is refused. */
+  private async ownHeaders(member: Member): Promise<MemberHeaders | null> {
     const { description } = this.parts;
     try {
-      const { superblock } = await readHeaders(member);
-      if (superblock.setUuid === description.uuid) return superblock;
+      const headers = await readHeaders(member);
+      if (headers.superblock.setUuid === description.uuid) return headers;
     } catch (error) {
       if (error instanceof NbdRaidError && error.code === "member-foreign") return null;
       throw error;

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { Superblock } from "../../src/metadata/superblock.ts";
-import { expectInSyncEqual } from "../sim/checks.ts";
 import { SimulatedDisk } from "../../src/member/simulated-disk.ts";
+import { BITMAP_KINDS } from "../../src/metadata/layout.ts";
+import { expectInSyncEqual } from "../sim/checks.ts";
 import { contents, put } from "../sim/disks.ts";
 import type { Machine } from "../sim/machine.ts";
 import { KiB, MiB, startMachine, write } from "../sim/rule-machine.ts";
@@ -72,4 +73,31 @@ describe.each(GROWN)("a member of an array that grew %s while it was away", (_ho
       expect(members.map(({ use }) => use)).toEqual(["in_sync", "in_sync"]);
     }
   });
+});
+
+describe("an array that was put back from a backup", () => {
+  it.for(BITMAP_KINDS)(
+    "copies all to the member that knew what the backup does not (%s)",
+    async (bitmap) => {
+      const machine = await startMachine(1, { bitmap });
+      const { world } = machine;
+      await write(machine, 0, 64 * KiB);
+      await machine.stop();
+      const disk = machine.disk("/disk0");
+      const backup = contents(disk, 0, disk.sizeBytes);
+      let array = await machine.start();
+      await write(machine, 1 * MiB, 64 * KiB);
+      await world.until(world.sleep(2_000));
+      await machine.stop();
+      put(machine.disk("/disk0"), backup, 0);
+      array = await machine.start(["/disk0"]);
+      await write(machine, 512 * KiB, 64 * KiB);
+      await expect(world.until(array.reAdd("/disk1"))).rejects.toMatchObject({
+        code: "re-add-refused",
+      });
+      await world.until(array.add("/disk1", { writeMostly: false }));
+      await world.until(array.wait());
+      expectInSyncEqual(machine, array);
+    },
+  );
 });
