@@ -121,6 +121,7 @@ export class Membership {
         try {
           // First a spare, durably: an old superblock must not speak for data that is punched.
           await this.parts.metadata.update();
+          this.refuseFailed(device);
           if (this.freeSlot() !== null) await this.takeSlot(device);
         } catch (error) {
           this.drop(device);
@@ -201,13 +202,24 @@ export class Membership {
     await this.join(device, slot, { byBitmap: false, offset: 0 });
   }
 
+  private async join(device: Device, slot: number, recovery: Recovery): Promise<void> {
+    const goOn = await this.parts.syncs.pause();
+    try {
+      // Spares are written, too: it may have failed while it was blanked, or waited for syncs.
+      this.refuseFailed(device);
+      await this.seat(device, slot, recovery);
+    } finally {
+      goOn();
+    }
+    this.refuseFailed(device);
+  }
+
   /**
    * From here on the device takes every write. It holds the whole bitmap before a superblock
    * gives it the slot; what is written meanwhile is marked, so the recovery copies it.
    */
-  private async join(device: Device, slot: number, recovery: Recovery): Promise<void> {
-    const { devices, bitmap, metadata, syncs, logger } = this.parts;
-    const goOn = await syncs.pause();
+  private async seat(device: Device, slot: number, recovery: Recovery): Promise<void> {
+    const { devices, bitmap, metadata, logger } = this.parts;
     const failed = devices.slots[slot] ?? null;
     try {
       if (failed !== null) {
@@ -230,11 +242,6 @@ export class Membership {
     } catch (error) {
       this.undoJoin(device, slot, failed);
       throw error;
-    } finally {
-      goOn();
-    }
-    if (device.recovery === null) {
-      throw this.error("io-error", `${device.member.path} failed while it was added`);
     }
   }
 
@@ -250,6 +257,12 @@ export class Membership {
       before.slot = slot;
     }
     devices.changed();
+  }
+
+  /** What failed is never asked again (durability: failed syncs and durable writes). */
+  private refuseFailed(device: Device): void {
+    if (device.state !== "faulty") return;
+    throw this.error("io-error", `${device.member.path} failed while it was added`);
   }
 
   private refuseWithoutRedundancy(): void {

@@ -164,3 +164,61 @@ describe.each(PARTS)("a new member that cannot be written its %s", (_name, unwri
     await expectWhole(machine, "/disk1");
   });
 });
+
+describe("a new member that fails before it joins", () => {
+  const SUPERBLOCK: Part = (offset) => offset < BITMAP_OFFSET_BYTES;
+  const add = ({ array }: Machine) => array.add("/disk2", { writeMostly: false });
+
+  test("as it becomes a spare is never used, and is let go; its slot stays free", async () => {
+    const machine = await degraded();
+    const added = add(machine);
+    await machine.world.steps(added, 0); // it is opened
+    failOnce(machine, "/disk2", "writeDurable", SUPERBLOCK);
+    machine.trace.clear();
+    await expect(machine.world.until(added)).rejects.toMatchObject({ code: "io-error" });
+    expect(machine.trace.operations.filter(({ kind }) => kind === "punch")).toEqual([]);
+    expect(members(machine)).toEqual([
+      ["/disk0", "in_sync"],
+      ["/disk1", "faulty"],
+    ]);
+    await expectClosed(machine, "/disk2");
+    await expectAlone(machine);
+    await machine.world.until(add(machine));
+    await machine.world.until(machine.array.remove("/disk1"));
+    await expectWhole(machine, "/disk2");
+  });
+
+  test("as it becomes a spare of an array that is whole is let go too, and may be added again", async () => {
+    const machine = await startMachine(1);
+    machine.disks.set("/disk2", blankDisk(machine.shape));
+    const added = add(machine);
+    await machine.world.steps(added, 0); // it is opened
+    failOnce(machine, "/disk2", "writeDurable", SUPERBLOCK);
+    await expect(machine.world.until(added)).rejects.toMatchObject({ code: "io-error" });
+    expect(members(machine)).toHaveLength(2);
+    await expectClosed(machine, "/disk2");
+    await machine.world.until(add(machine));
+    expect(members(machine)[2]).toEqual(["/disk2", "spare"]);
+  });
+
+  test("while it is blanked takes no slot", async () => {
+    const machine = await degraded();
+    const { array, world } = machine;
+    const added = add(machine);
+    await world.steps(added, 0); // it is opened
+    const member = machine.member("/disk2");
+    const punch = member.punch.bind(member);
+    member.punch = async (offset, length) => {
+      failOnce(machine, "/disk2", "writeDurable", SUPERBLOCK);
+      await array.metadata.update();
+      await punch(offset, length);
+    };
+    await expect(world.until(added)).rejects.toMatchObject({ code: "io-error" });
+    expect(members(machine)).toEqual([
+      ["/disk0", "in_sync"],
+      ["/disk1", "faulty"],
+    ]);
+    await expectClosed(machine, "/disk2");
+    await expectAlone(machine);
+  });
+});
