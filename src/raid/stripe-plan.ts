@@ -12,6 +12,9 @@ export interface Piece {
 
 /** What may be done with the slots of a stripe now. */
 export interface StripeAccess {
+  /** What the slot holds counts: also where it cannot be read now, but may be later. */
+  isInSync(slot: number): boolean;
+  /** In sync, and nothing of it was found unreadable. */
   isReadable(slot: number): boolean;
   isWritable(slot: number): boolean;
   /** What parity implies of chunks that are lost is what they held. */
@@ -24,9 +27,11 @@ export interface StripeAccess {
  * `full`: every data chunk is new. `reconstruct`: the data chunks that are not new are read.
  * `modify`: the old bytes of the new chunks and of the parity that can be read are; what follows
  * from parity about the other chunks stays what it was. `decode`: all there is is read, for data
- * that is lost goes into the new parity. `data`: there is no parity that says anything.
+ * that is lost goes into the new parity. `anew`: the same where parity was never made: what it
+ * implies of a chunk that is there, but cannot be read, need not be what that holds, so it is
+ * written too. `data`: there is no parity that says anything.
  */
-export type Strategy = "full" | "reconstruct" | "modify" | "decode" | "data";
+export type Strategy = "full" | "reconstruct" | "modify" | "decode" | "anew" | "data";
 
 /** A range of columns in which the same data chunks are new. */
 export interface Segment {
@@ -110,9 +115,26 @@ export function chooseStrategy(
     const fewer = freshCount + written.length < stale;
     return access.built && modifies && fewer ? "modify" : "reconstruct";
   }
+  if (!access.trusted) return inDoubt(parity, freshUnreadable, access);
+  if (modifies && access.built) return "modify";
+  if (lost > readableParity) return null;
   // Where parity was never made P and Q imply different bytes: one of them is taken for both.
-  if (modifies && (access.built || !access.trusted)) return "modify";
-  if (access.trusted) return lost <= readableParity ? "decode" : null;
-  // What parity says of the chunks that are lost may be wrong, but stays what it was.
-  return freshUnreadable === 0 && readableParity > 0 ? "modify" : "data";
+  return access.built ? "decode" : "anew";
+}
+
+/**
+ * Data is lost that is not new, and what parity says of it may be wrong but has to stay what it was,
+ * also when what cannot be read now can be read again: all parity that counts is modified, or nothing
+ * is written.
+ */
+function inDoubt(
+  parity: readonly number[],
+  freshUnreadable: number,
+  access: StripeAccess,
+): Strategy | null {
+  const counts = parity.filter((slot) => access.isInSync(slot));
+  // Then all data is in sync: what is lost of it cannot be read, and nothing follows from elsewhere.
+  if (counts.length === 0) return "data";
+  const modifies = freshUnreadable === 0 && counts.every((slot) => access.isReadable(slot));
+  return modifies ? "modify" : null;
 }

@@ -116,6 +116,7 @@ export class StripeUpdate<L extends Leg> {
       this.writable[slot] = legs.writableAt(slot);
     }
     const access: StripeAccess = {
+      isInSync: (slot) => legs.inSyncAt(slot) !== null,
       isReadable: (slot) => this.readable[slot] !== null,
       isWritable: (slot) => this.writable[slot] !== null,
       trusted: !host.isSuspect(this.base + this.start, this.base + this.end),
@@ -132,7 +133,7 @@ export class StripeUpdate<L extends Leg> {
     const uses = (...strategies: Segment["strategy"][]): boolean =>
       segments.some(({ strategy }) => strategies.includes(strategy));
     if (uses("modify")) writes.modify++;
-    else if (uses("reconstruct", "decode")) writes.reconstruct++;
+    else if (uses("reconstruct", "decode", "anew")) writes.reconstruct++;
     else writes.full++;
   }
 
@@ -170,6 +171,7 @@ export class StripeUpdate<L extends Leg> {
         return [...old, ...this.parity()].map(range).filter(readable);
       }
       case "decode":
+      case "anew":
         return [...data, ...this.parity()].map(range).filter(readable);
     }
   }
@@ -216,6 +218,7 @@ export class StripeUpdate<L extends Leg> {
         this.modify(segment);
         return;
       case "decode":
+      case "anew":
         this.decode(segment);
         this.encode(segment);
         return;
@@ -283,7 +286,11 @@ export class StripeUpdate<L extends Leg> {
   }
 
   private writesOf(segments: readonly Segment[]): SlotWrite<L>[] {
-    return [...this.dataWrites(), ...this.parityWrites(segments)];
+    return [
+      ...this.dataWrites(),
+      ...this.columnWrites(this.rewritten(segments)),
+      ...this.columnWrites(this.newParity(segments)),
+    ];
   }
 
   /** What was not done inline goes on; `failures` is whole once all of that has ended. */
@@ -319,17 +326,29 @@ export class StripeUpdate<L extends Leg> {
     return writes;
   }
 
-  private parityWrites(segments: readonly Segment[]): SlotWrite<L>[] {
+  /** What could not be read, and was made of a parity that need not fit it. */
+  private rewritten(segments: readonly Segment[]): Columns[] {
+    if (this.unreadable.size === 0) return [];
+    return segments.flatMap(({ start, end, fresh, strategy }) =>
+      this.map.data
+        .filter((slot, index) => fresh[index] === null && this.unreadable.has(slot))
+        .filter(() => strategy === "anew")
+        .map((slot) => ({ slot, start, end })),
+    );
+  }
+
+  private newParity(segments: readonly Segment[]): Columns[] {
     const isMade = (slot: number, strategy: Segment["strategy"]): boolean =>
       strategy === "modify" ? this.isModified(slot) : strategy !== "data";
-    const ranges = merged(
-      this.parity().flatMap((slot) =>
-        segments
-          .filter(({ strategy }) => isMade(slot, strategy))
-          .map(({ start, end }) => ({ slot, start, end })),
-      ),
+    return this.parity().flatMap((slot) =>
+      segments
+        .filter(({ strategy }) => isMade(slot, strategy))
+        .map(({ start, end }) => ({ slot, start, end })),
     );
-    return ranges.flatMap(({ slot, start, end }) => {
+  }
+
+  private columnWrites(ranges: Columns[]): SlotWrite<L>[] {
+    return merged(ranges).flatMap(({ slot, start, end }) => {
       const leg = this.writable[slot];
       if (leg == null) return [];
       const bytes = this.column(slot, start, end);
