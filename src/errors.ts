@@ -97,7 +97,7 @@ export const CATALOGUE = {
     errno: Errno.EIO,
     remedy: "nbd-raid repair takes what parity says, which may be wrong there",
   },
-  "io-error": { errno: Errno.EIO, remedy: "check the storage behind the member" },
+  "io-error": { errno: Errno.EIO, remedy: "check the storage behind it" },
   "no-space": { errno: Errno.ENOSPC, remedy: "free space on the members' file systems" },
   "shutting-down": { errno: Errno.ESHUTDOWN, remedy: "start the server again" },
   // servers and sockets

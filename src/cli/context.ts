@@ -11,6 +11,8 @@ export interface Context {
   /** Relative members are in this one. Without: in the working directory. */
   readonly directory?: string;
   exitCode: number;
+  /** What the command prints is for onlookers: it goes on without them. */
+  mayLoseOutput?: true;
 }
 
 /** Options that many commands have, each time anew: commander keeps state in them. */

@@ -17,7 +17,6 @@ export function reportFailure(
   json: boolean,
   { stdout, stderr }: Terminal,
 ): number {
-  if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0; // --help, --version
   const error = asFailure(thrown);
   stderr.write(`nbd-raid: ${error.message} (${error.remedy})\n`);
   if (error.code === "internal") stderr.write(`${stackOf(thrown)}\n`);

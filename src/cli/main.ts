@@ -1,6 +1,6 @@
 import { closeSync, readFileSync } from "node:fs";
 import { isatty } from "node:tty";
-import { Command } from "commander";
+import { Command, CommanderError } from "commander";
 import { addAssemble } from "./commands/assemble.ts";
 import { addConvert } from "./commands/convert.ts";
 import { addCreate } from "./commands/create.ts";
@@ -14,6 +14,7 @@ import { addStop } from "./commands/stop.ts";
 import { addWait } from "./commands/wait.ts";
 import { addZeroSuperblock } from "./commands/zero-superblock.ts";
 import type { Context } from "./context.ts";
+import { NbdRaidError } from "../errors.ts";
 import { reportFailure } from "./failure.ts";
 import type { Output, Terminal } from "./terminal.ts";
 
@@ -44,11 +45,27 @@ function flushed(stream: NodeJS.WriteStream): Promise<void> {
 export async function run(argv: string[], terminal: Terminal): Promise<number> {
   const context: Context = { terminal, exitCode: 0 };
   try {
-    await buildProgram(context).parseAsync(argv);
+    await parse(buildProgram(context), argv);
+    if (!context.mayLoseOutput) await assertPrinted(terminal.stdout);
     return context.exitCode;
   } catch (error) {
     return reportFailure(error, argv.includes("--json"), terminal);
   }
+}
+
+/** Runs the command, or prints what --help and --version ask for. */
+async function parse(program: Command, argv: string[]): Promise<void> {
+  try {
+    await program.parseAsync(argv);
+  } catch (error) {
+    if (!(error instanceof CommanderError && error.exitCode === 0)) throw error;
+  }
+}
+
+/** Half a document, as on a full disk, is no success. */
+async function assertPrinted({ failure }: Output): Promise<void> {
+  const cause = await failure?.();
+  if (cause) throw new NbdRaidError("io-error", `stdout: ${cause.message}`, { cause });
 }
 
 /** Each command adds itself, in the order that help shows. */
@@ -99,20 +116,26 @@ function packageVersion(): string {
 }
 
 /**
- * A reader that has seen enough (head) is no error, nor is a terminal that is gone: there is just
- * nothing to write to any more.
+ * A write that fails ends nothing: of what is lost of stderr there is no telling, and what is lost
+ * of stdout {@link run} asks for when all is done.
  */
 function outputTo(stream: NodeJS.WriteStream): Output {
-  let writable = true;
-  stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
-    writable = false;
-  });
+  let lost: Error | null = null;
+  stream.on("error", () => undefined);
   return {
     isTTY: stream.isTTY,
     get writable() {
-      return writable;
+      return lost === null;
     },
-    write: (text) => stream.write(text),
+    write: (text) => stream.write(text, (error) => (lost ??= error ?? null)),
+    async failure() {
+      await flushed(stream);
+      return lost === null || isReaderGone(lost, stream) ? null : lost;
+    },
   };
+}
+
+/** One that has seen enough (head), or a terminal that is gone: no error. */
+function isReaderGone({ code }: NodeJS.ErrnoException, { isTTY }: NodeJS.WriteStream): boolean {
+  return code === "EPIPE" || (code === "EIO" && isTTY);
 }

@@ -5,6 +5,8 @@ export interface Output {
   readonly writable: boolean;
   readonly isTTY?: boolean;
   write(text: string): unknown;
+  /** Resolves when all is written: to what was in the way, or null. Without: nothing can be. */
+  readonly failure?: () => Promise<Error | null>;
 }
 
 /** All that a command touches of the process it runs in. */

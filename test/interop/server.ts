@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { closeSync, openSync } from "node:fs";
 import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -22,6 +23,8 @@ export interface ServerOptions {
   readonly listen?: string;
   readonly createArgs?: readonly string[];
   readonly serveArgs?: readonly string[];
+  /** A file that takes the server's stderr, which is collected by default. */
+  readonly log?: string;
 }
 
 /**
@@ -116,12 +119,14 @@ export class Server {
     const listen = this.#options.listen ?? `nbd+unix:///?socket=${this.socket}`;
     const where = ["--listen", listen, "--control", this.control];
     const serve = [executable, "serve", ...where, ...(this.#options.serveArgs ?? []), ...args];
+    const log = this.#options.log === undefined ? null : openSync(this.#options.log, "a");
     const child = spawn(process.execPath, [...serve, ...members], {
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: ["ignore", "pipe", log ?? "pipe"],
     });
+    if (log !== null) closeSync(log);
     this.#process = { child, closed: once(child, "close").then(() => child.exitCode) };
-    child.stderr.setEncoding("utf8").on("data", (piece: string) => (this.#stderr += piece));
-    const lines = createInterface(child.stdout);
+    child.stderr?.setEncoding("utf8").on("data", (piece: string) => (this.#stderr += piece));
+    const lines = createInterface(child.stdout!);
     const firstLine = once(lines, "line").then(([line]) => line as string);
     const line = await Promise.race([firstLine, once(lines, "close").then(() => "")]);
     this.#uri = /^listening on (.*)$/.exec(line)?.[1] ?? null;

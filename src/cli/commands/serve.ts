@@ -47,6 +47,7 @@ export function addServe(program: Command, context: Context): void {
     .addOption(new Option("--json", "print an error as a JSON document too"))
     .addHelpText("after", HELP)
     .action(async (members: string[], flags: ServeFlags) => {
+      context.mayLoseOutput = true;
       // Loaded here: the other commands start sooner without it.
       const { createLogger } = await import("../serve/logger.ts");
       const { inheritedDescriptors } = await import("../../nbd/listener.ts");

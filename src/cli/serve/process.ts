@@ -5,8 +5,7 @@ import type { ServeActions } from "./serve.ts";
 const EXIT_AT_ONCE = 1;
 /** EX_SOFTWARE in sysexits.h. */
 const EXIT_BUG = 70;
-const STDERR = 2;
-const STANDARD_STREAMS = [0, 1, STDERR];
+const STANDARD_STREAMS = [0, 1, 2];
 
 /**
  * The first SIGTERM or SIGINT stops the server, a second one ends it. SIGHUP reads its keys and
@@ -32,9 +31,8 @@ export function actOnSignals(
   const isGone = (): boolean => terminals.length > 0 && !terminals.some(isTerminal);
   for (const signal of ["SIGTERM", "SIGINT"]) process.on(signal, onStop);
   process.on("SIGHUP", (signal) => {
-    if (!isGone()) return reload();
-    if (terminals.includes(STDERR)) logger.level = "silent"; // a word there would be an error
-    onStop(signal);
+    if (isGone()) onStop(signal);
+    else reload();
   });
 }
 
