@@ -27,7 +27,7 @@ export async function assertSocketFree(path: string): Promise<void> {
  */
 export async function listenPrivately(server: Server, path: string): Promise<() => Promise<void>> {
   await assertSocketFree(path);
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  await makeFolder(dirname(path));
   const boundName = `${path}.${process.pid.toString(36)}`;
   if (Buffer.byteLength(boundName) > PATH_BYTES_MAX)
     throw new NbdRaidError("usage", `the path of the control socket is too long: ${path}`);
@@ -40,6 +40,21 @@ export async function listenPrivately(server: Server, path: string): Promise<() 
     if (now?.dev === dev && now.ino === ino) await unlink(path).catch(ignoreMissing);
   };
 }
+
+/**
+ * One that exists stays as it is. More than one is never made: a path that is mistyped would leave
+ * folders behind (and Node's recursive mkdir does not return where the kernel makes none, in /proc).
+ */
+async function makeFolder(path: string): Promise<void> {
+  await mkdir(path, { mode: 0o700 }).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === "EEXIST") return;
+    const code = MISSING.includes(cause.code ?? "") ? "usage" : "control-denied";
+    const message = `cannot make the folder of the control socket: ${cause.message}`;
+    throw new NbdRaidError(code, message, { cause });
+  });
+}
+
+const MISSING = ["ENOENT", "ENOTDIR", "ENAMETOOLONG"];
 
 /** `listen` binds before it returns, so no other file is made under this umask. */
 function bindWithMode(server: Server, path: string, mode: number): Promise<void> {

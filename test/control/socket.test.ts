@@ -13,7 +13,7 @@ describe("the control socket", () => {
   test("is private, and so is a folder made for it, whatever the umask", async () => {
     const umask = process.umask(0);
     try {
-      const { path } = await runControl({ path: join(await temporaryFolder(), "a/b/c.sock") });
+      const { path } = await runControl({ path: join(await temporaryFolder(), "a/c.sock") });
       expect(await modeOf(path)).toBe(0o600);
       expect(await modeOf(dirname(path))).toBe(0o700);
       expect(process.umask()).toBe(0);
@@ -70,6 +70,24 @@ describe("the control socket", () => {
     await control.close();
     expect((await new ControlClient(path).status()).arrays).toHaveLength(1);
   });
+
+  test("is not made where more than its folder is missing, which is left to whoever meant it", async () => {
+    const folder = await temporaryFolder();
+    const path = join(folder, "a/b/c.sock");
+    await expect(runControl({ path })).rejects.toMatchObject({ code: "usage" });
+    expect(await readdir(folder)).toEqual([]);
+  });
+
+  test.each(["/proc/nbd-raid/c.sock", "/proc/nbd-raid/a/c.sock"])(
+    "is refused at %s, where no folder can be made",
+    async (path) => {
+      await expect(runControl({ path })).rejects.toMatchObject({
+        code: "usage",
+        message: expect.stringContaining("the control socket") as string,
+      });
+    },
+    5000,
+  );
 
   test("with a path too long for the system is refused, not cut", async () => {
     const path = join(await temporaryFolder(), "x".repeat(100));
