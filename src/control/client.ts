@@ -20,56 +20,68 @@ export class ControlClient {
   /** All arrays and connections, or those of one array. */
   status(array?: string): Promise<StatusDocument> {
     const query = array === undefined ? "" : `?array=${encodeURIComponent(array)}`;
-    return this.#call("GET", `/v1/status${query}`);
+    return this.#call("GET", `/v1/status${query}`, ["version", "arrays", "connections"]);
   }
 
   /** As the array is afterwards. `member` is an absolute path or a slot number, here and below. */
   fail(array: string, member: string): Promise<ArrayStatus> {
-    return this.#call("POST", arrayUrl(array, "fail"), { member });
+    return this.#changed(array, "fail", { member });
   }
 
   remove(array: string, member: string): Promise<ArrayStatus> {
-    return this.#call("POST", arrayUrl(array, "remove"), { member });
+    return this.#changed(array, "remove", { member });
   }
 
   reAdd(array: string, member: string): Promise<ArrayStatus> {
-    return this.#call("POST", arrayUrl(array, "re-add"), { member });
+    return this.#changed(array, "re-add", { member });
   }
 
   add(array: string, member: string, options: { writeMostly: boolean }): Promise<ArrayStatus> {
-    return this.#call("POST", arrayUrl(array, "add"), { member, ...options });
+    return this.#changed(array, "add", { member, ...options });
   }
 
   setWriteMostly(array: string, member: string, writeMostly: boolean): Promise<ArrayStatus> {
-    return this.#call("POST", arrayUrl(array, "write-mostly"), { member, writeMostly });
+    return this.#changed(array, "write-mostly", { member, writeMostly });
   }
 
   sync(array: string, verb: SyncVerb): Promise<ArrayStatus> {
-    return this.#call("POST", arrayUrl(array, "sync"), { verb });
+    return this.#changed(array, "sync", { verb });
   }
 
   async set(array: string, settings: Partial<ArraySettings>): Promise<void> {
-    await this.#call("PATCH", arrayUrl(array, "settings"), settings);
+    await this.#call("PATCH", arrayUrl(array, "settings"), [], settings);
   }
 
   /** Resolves when no sync runs or is pending and none could; rejects if the last one failed. */
   async wait(array: string): Promise<void> {
-    await this.#call("POST", arrayUrl(array, "wait"));
+    await this.#call("POST", arrayUrl(array, "wait"), []);
   }
 
   /** Resolves when the arrays are marked clean and the server's process is gone. */
   async stop(): Promise<void> {
-    const { pid } = await this.#call<{ pid: number }>("POST", "/v1/stop");
+    const { pid } = await this.#call<{ pid: number }>("POST", "/v1/stop", ["pid"]);
     await waitForExit(pid);
   }
 
-  async #call<Reply>(method: string, url: string, body?: object): Promise<Reply> {
+  #changed(array: string, verb: string, body: object): Promise<ArrayStatus> {
+    return this.#call("POST", arrayUrl(array, verb), ["name", "members"], body);
+  }
+
+  /** By the `keys` that any reply has to have a stranger is told apart from another version. */
+  async #call<Reply>(
+    method: string,
+    url: string,
+    keys: readonly (keyof Reply & string)[],
+    body?: object,
+  ): Promise<Reply> {
     const response = await this.#send(method, url, body === undefined ? "" : JSON.stringify(body));
     const received = await text(response).catch((error: Error) => {
       throw this.#unreachable(error);
     });
     const document = this.#parse(received);
-    if ((response.statusCode ?? 500) >= 400) throw asThrown(document as ErrorDocument);
+    const failed = (response.statusCode ?? 500) >= 400;
+    if (!hasKeys(document, failed ? ERROR_KEYS : keys)) throw this.#stranger();
+    if (failed) throw asThrown(document as ErrorDocument);
     return document as Reply;
   }
 
@@ -77,7 +89,7 @@ export class ControlClient {
     try {
       return JSON.parse(received);
     } catch (error) {
-      throw this.#unreachable(new Error("what answers is no nbd-raid server", { cause: error }));
+      throw this.#stranger(error);
     }
   }
 
@@ -91,7 +103,13 @@ export class ControlClient {
     });
   }
 
+  #stranger(cause?: unknown): NbdRaidError {
+    const message = `what answers is no nbd-raid server: ${this.#path}`;
+    return new NbdRaidError("no-server", message, { cause });
+  }
+
   #unreachable(error: NodeJS.ErrnoException): NbdRaidError {
+    if (error.code?.startsWith("HPE_")) return this.#stranger(error); // no HTTP
     const [code, message] = UNREACHABLE[error.code ?? ""] ?? ["no-server", error.message];
     return new NbdRaidError(code, `${message}: ${this.#path}`, { cause: error });
   }
@@ -106,6 +124,13 @@ const UNREACHABLE: Record<string, [ErrorCode, string]> = {
 
 function arrayUrl(array: string, verb: string): string {
   return `/v1/arrays/${encodeURIComponent(array)}/${verb}`;
+}
+
+const ERROR_KEYS: readonly (keyof ErrorDocument)[] = ["code", "message", "remedy"];
+
+function hasKeys(document: unknown, keys: readonly string[]): boolean {
+  if (typeof document !== "object" || document === null) return false;
+  return keys.every((key) => Object.hasOwn(document, key));
 }
 
 function asThrown({ code, message }: ErrorDocument): NbdRaidError {

@@ -213,13 +213,32 @@ describe("without a server", () => {
     });
   });
 
-  test("something else that answers is none either", async () => {
+  const http = (status: string, body: string) =>
+    `HTTP/1.1 ${status}\r\nContent-Length: ${body.length}\r\n\r\n${body}`;
+
+  test.each([
+    ["no HTTP", "NBDMAGIC"],
+    ["no JSON", http("200 OK", "hey")],
+    ["nothing", http("200 OK", "null")],
+    ["a list", http("200 OK", "[]")],
+    ["an empty document", http("200 OK", "{}")],
+    ["another document", http("200 OK", `{"status":"up","arrays":[]}`)],
+    ["another's error", http("404 Not Found", `{"message":"page not found"}`)],
+    ["nothing as an error", http("500 Internal Server Error", "null")],
+    ["a text as an error", http("500 Internal Server Error", `"oh"`)],
+  ])("something else that answers with %s is none either", async (_what, answer) => {
     const path = join(await temporaryFolder(), "c.sock");
-    const answer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhey";
     const server = createServer((socket) => socket.once("data", () => socket.end(answer)));
     onTestFinished(() => void server.close());
     await once(server.listen(path), "listening");
-    await expect(new ControlClient(path).status()).rejects.toMatchObject({ code: "no-server" });
+    const client = new ControlClient(path);
+    const stranger = {
+      code: "no-server",
+      message: `what answers is no nbd-raid server: ${path}`,
+    };
+    await expect(client.status()).rejects.toMatchObject(stranger);
+    await expect(client.fail("data", "1")).rejects.toMatchObject(stranger);
+    await expect(client.stop()).rejects.toMatchObject(stranger);
   });
 });
 
