@@ -114,7 +114,7 @@ export const CATALOGUE = {
   "control-in-use": { errno: Errno.EINVAL, remedy: "another server has it; choose with --control" },
   "control-denied": { errno: Errno.EPERM, remedy: "run it as the user that runs the server" },
   "no-server": { errno: Errno.EINVAL, remedy: "start one with nbd-raid serve, or use --control" },
-  "config-invalid": { errno: Errno.EINVAL, remedy: "correct the file" },
+  "config-invalid": { errno: Errno.EINVAL, remedy: "correct the file or its path" },
   // the program itself
   internal: { errno: Errno.EIO, remedy: "this is a bug: please report it" },
 } as const satisfies Record<string, CatalogueEntry>;

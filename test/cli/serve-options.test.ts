@@ -1,6 +1,6 @@
 import { join, resolve } from "node:path";
 import { writeFile } from "node:fs/promises";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { type ServeFlags, serveOptions } from "../../src/cli/commands/serve.ts";
 import { parseConfig, readConfig } from "../../src/cli/serve/config.ts";
 import { temporaryFolder } from "../control/running.ts";
@@ -139,6 +139,13 @@ logLevel: debug
     ["a list", "- a\n", "1: the file must be object"],
     ["a key twice", "run: true\nrun: false\nmembers: [a]\n", "2: "],
     ["no YAML", "members: [a\nrun: }\n", "2: "],
+    ["a pattern", "run: true\nmembers: [*.img]\n", `2: there is no anchor ".img" above; a text`],
+    ["an alias of nothing", "members: [a]\n<<: *x\n", `2: there is no anchor "x" above`],
+    ["what is merged", "members: &x [a]\n<<: {}\n", `2: unknown key "<<"`],
+    ["an alias in itself", "members: &x [a, *x]\n", `1: "members.1" must be string`],
+    ["a bomb of aliases", bomb(), "1: Excessive alias count"],
+    ["a map as a key", "members: [a]\n{ run: true }: true\n", "2: "],
+    ["a list as a key", "members: [a]\n? [run]\n: true\n", "2: "],
   ])("with %s is refused, and the line named", (_what, text, reason) => {
     expect(() => parseConfig(text, "/c.yaml")).toThrowError(
       expect.objectContaining({
@@ -148,10 +155,31 @@ logLevel: debug
     );
   });
 
+  test("may use a list twice over", () => {
+    const text = "listen: &all [nbd://h:1]\nmembers: [a]\nallow: *all\n";
+    expect(parseConfig(text, "/c.yaml")).toMatchObject({ allow: ["nbd://h:1"] });
+  });
+
+  test("is read without a warning of Node's", () => {
+    const warned = vi.spyOn(process, "emitWarning").mockImplementation(() => undefined);
+    onTestFinished(() => warned.mockRestore());
+    expect(() => parseConfig("members: [a]\n{ run: true }: true\n", "/c.yaml")).toThrow();
+    expect(warned).not.toHaveBeenCalled();
+  });
+
   test("is read from disk, if it can be", async () => {
     const path = join(await temporaryFolder(), "c.yaml");
-    await expect(readConfig(path)).rejects.toMatchObject({ code: "config-invalid" });
+    await expect(readConfig(path)).rejects.toMatchObject({
+      code: "config-invalid",
+      message: expect.stringContaining(`cannot read ${path}: ENOENT`) as string,
+    });
     await writeFile(path, "members: [a.img]\n");
     expect((await readConfig(path)).members).toEqual([join(path, "../a.img")]);
   });
 });
+
+/** Each line holds the one before it nine times. */
+function bomb(): string {
+  const nine = (name: string) => `[${Array.from({ length: 9 }, () => `*${name}`).join(", ")}]`;
+  return `listen: &a [x]\nallow: &b ${nine("a")}\nmembers: &c ${nine("b")}\narrays: ${nine("c")}\n`;
+}

@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 import { Type, type Static } from "typebox";
 import { Value } from "typebox/value";
 import {
+  type Alias,
   type Document,
   LineCounter,
   type YAMLMap,
@@ -10,6 +11,7 @@ import {
   isNode,
   isScalar,
   parseDocument,
+  visit,
 } from "yaml";
 import { NbdRaidError } from "../../errors.ts";
 import { absoluteSettings, ACCESS_SCHEMA } from "./access-options.ts";
@@ -39,10 +41,13 @@ export type Config = Omit<Static<typeof ConfigSchema>, "arrays" | "members"> & {
   members: string[];
 };
 
+/** The error at an offset of the text. */
+type Refuse = (offset: number, reason: string) => NbdRaidError;
+
 /** Throws "config-invalid", naming file, line and key. */
 export async function readConfig(path: string): Promise<Config> {
-  const text = await readFile(path, "utf8").catch((error: Error) => {
-    throw new NbdRaidError("config-invalid", error.message, { cause: error });
+  const text = await readFile(path, "utf8").catch((cause: Error) => {
+    throw new NbdRaidError("config-invalid", `cannot read ${path}: ${cause.message}`, { cause });
   });
   return parseConfig(text, path);
 }
@@ -53,13 +58,15 @@ export async function readConfig(path: string): Promise<Config> {
  */
 export function parseConfig(text: string, path: string): Config {
   const lineCounter = new LineCounter();
-  const document = parseDocument(text, { lineCounter, prettyErrors: false });
-  const refuse = (offset: number, reason: string): NbdRaidError =>
+  const document = parseDocument(text, { lineCounter, prettyErrors: false, stringKeys: true });
+  const refuse: Refuse = (offset, reason) =>
     new NbdRaidError("config-invalid", `${path}:${lineCounter.linePos(offset).line}: ${reason}`);
 
   const [syntax] = document.errors;
   if (syntax !== undefined) throw refuse(syntax.pos[0], syntax.message);
-  const content: unknown = document.toJS();
+  const alias = strayAlias(document);
+  if (alias !== null) throw refuse(alias.range?.[0] ?? 0, aliasOfNothing(alias));
+  const content = contentOf(document, refuse);
   if (!Value.Check(ConfigSchema, content)) {
     const { keys, reason } = firstFault(content);
     throw refuse(offsetOf(document, keys), reason);
@@ -74,6 +81,33 @@ export function parseConfig(text: string, path: string): Config {
     ...(control === undefined ? {} : { control: control === "none" ? control : absolute(control) }),
     members: [...members, ...arrays.flatMap((array) => array.members)].map(absolute),
   };
+}
+
+/** One whose anchor is not above it: `*.img`, most likely. */
+function strayAlias(document: Document): Alias | null {
+  let stray: Alias | null = null;
+  visit(document, {
+    Alias(_key, alias) {
+      if (alias.resolve(document) !== undefined) return undefined;
+      stray = alias;
+      return visit.BREAK;
+    },
+  });
+  return stray;
+}
+
+function aliasOfNothing({ source }: Alias): string {
+  return `there is no anchor "${source}" above; a text that begins with "*" needs quotes`;
+}
+
+/** An alias may stand inside its own anchor, or for more than anybody has written. */
+function contentOf(document: Document, refuse: Refuse): unknown {
+  try {
+    return document.toJS();
+  } catch (error) {
+    if (!(error instanceof ReferenceError)) throw error;
+    throw refuse(0, error.message);
+  }
 }
 
 /** The first thing that is not as the schema says: where, as a path of keys, and what. */
