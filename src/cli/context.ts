@@ -1,6 +1,6 @@
 import { tmpdir } from "node:os";
 import { resolve } from "node:path";
-import { Option } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import { ControlClient } from "../control/client.ts";
 import { controlPath } from "../control/path.ts";
 import type { Terminal } from "./terminal.ts";
@@ -18,7 +18,15 @@ export interface Context {
 /** Options that many commands have, each time anew: commander keeps state in them. */
 export const jsonOption = (): Option => new Option("--json", "print one JSON document");
 export const controlOption = (): Option =>
-  new Option("--control <path>", "the server's control socket (also $NBD_RAID_CONTROL)");
+  pathOption("--control <path>", "the server's control socket (also $NBD_RAID_CONTROL)");
+
+/** An option whose value names something: an empty one is a variable that was never set. */
+export function pathOption(flags: string, description: string): Option {
+  return new Option(flags, description).argParser((path) => {
+    if (path === "") throw new InvalidArgumentError("It is empty.");
+    return path;
+  });
+}
 
 /** Where the control socket is for this process. */
 export function ownControlPath({ terminal }: Context, given?: string): string {

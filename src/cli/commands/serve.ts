@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { NbdRaidError } from "../../errors.ts";
-import { absoluteMember, type Context, ownControlPath } from "../context.ts";
+import { absoluteMember, type Context, ownControlPath, pathOption } from "../context.ts";
 import { accessOptions, type AccessSettings, addAccessOptions } from "../serve/access-options.ts";
 import type { Config } from "../serve/config.ts";
 import type { DirectorySource } from "../serve/directory.ts";
@@ -31,14 +31,16 @@ export function addServe(program: Command, context: Context): void {
     .command("serve")
     .description("serve the arrays that the members make up")
     .argument("[member...]")
-    .option("--config <file>", "read members and options from a YAML file")
-    .option("--directory <dir>", "serve the members in there, or what its nbd-raid.yaml says")
+    .addOption(pathOption("--config <file>", "read members and options from a YAML file"))
+    .addOption(
+      pathOption("--directory <dir>", "serve the members in there, or what its nbd-raid.yaml says"),
+    )
     .addOption(
       new Option("--listen <uri>", `may be given again; default: ${DEFAULT_LISTEN}`).argParser(
         (uri: string, before: string[] = []) => [...before, uri],
       ),
     )
-    .option("--control <path>", `the control socket to make, or "none"`)
+    .addOption(pathOption("--control <path>", `the control socket to make, or "none"`))
     .option("--metrics <host:port>", "tell Prometheus metrics at http://HOST:PORT/metrics")
     .option("--read-only", "write nothing to the members")
     .option("--run", "start although a member is missing")

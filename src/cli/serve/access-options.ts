@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { Type, type Static, type TObject } from "typebox";
 import { NbdRaidError } from "../../errors.ts";
+import { pathOption } from "../context.ts";
 import { parseDuration, parseSize, SECONDS_MAX } from "../sizes.ts";
 import type { AccessOptions } from "./access.ts";
 import { parseOwner } from "./owner.ts";
@@ -46,8 +47,8 @@ const ACCESS_GROUP = "Access (docs/reference/security.md):";
 
 export function addAccessOptions(command: Command): void {
   const options = [
-    new Option("--tls-certificates <dir>", "TLS by server-cert.pem and server-key.pem in there"),
-    new Option("--tls-psk <file>", "TLS by pre-shared keys: NAME:HEX a line"),
+    pathOption("--tls-certificates <dir>", "TLS by server-cert.pem and server-key.pem in there"),
+    pathOption("--tls-psk <file>", "TLS by pre-shared keys: NAME:HEX a line"),
     new Option("--tls-required", "refuse clients without TLS"),
     new Option("--tls-verify-peer", "clients need a certificate signed by ca-cert.pem"),
     repeated("--allow <address>", "let in only this address or network; may be given again"),
