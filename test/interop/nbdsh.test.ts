@@ -4,23 +4,12 @@
  * it can, and another client is served as if nothing had happened.
  */
 import { expect } from "vitest";
+import { ILLEGAL_REQUESTS, REFUSED } from "./clients/illegal-requests.ts";
 import { testWith } from "./fixtures.ts";
 import { attempt, run } from "./run.ts";
 
 const test = testWith("nbdsh");
 
-const prelude = `
-import errno
-h.set_strict_mode(0)
-size = h.get_size()
-def refused(expected, call, *args, **keywords):
-    try:
-        call(*args, **keywords)
-    except nbd.Error as error:
-        assert error.errnum in expected, (error.errnum, str(error))
-    else:
-        raise AssertionError("was not refused")
-`;
 const stillConnected = `
 h.pwrite(b"still here", 4096)
 assert h.pread(10, 4096) == b"still here"
@@ -31,45 +20,27 @@ h.flush()
 assert h.pread(12, 8192) == b"other client"
 `;
 
-const refusals: [name: string, script: string][] = [
-  ["a read past the end", "refused([errno.EINVAL], h.pread, 512, size)"],
-  ["a read across the end", "refused([errno.EINVAL], h.pread, 1024, size - 512)"],
-  ["a read at the largest offset", "refused([errno.EINVAL], h.pread, 512, 2**63 - 1)"],
-  ["a write past the end", "refused([errno.ENOSPC], h.pwrite, bytes(512), size)"],
-  ["a write across the end", "refused([errno.ENOSPC], h.pwrite, bytes(1024), size - 512)"],
-  ["a trim across the end", "refused([errno.EINVAL], h.trim, 1024, size - 512)"],
-  ["zeroes across the end", "refused([errno.ENOSPC], h.zero, 1024, size - 512)"],
-  ["a prefetch across the end", "refused([errno.EINVAL], h.cache, 1024, size - 512)"],
-  ["an unknown flag on a read", "refused([errno.EINVAL], h.pread, 512, 0, flags=1 << 15)"],
-  ["an unknown flag on a write", "refused([errno.EINVAL], h.pwrite, b'x', 0, flags=1 << 15)"],
-  ["an unknown flag on a flush", "refused([errno.EINVAL], h.flush, flags=1 << 15)"],
-  ["an unknown flag on a trim", "refused([errno.EINVAL], h.trim, 512, 0, flags=1 << 15)"],
-  ["FAST_ZERO of too few bytes", "refused([errno.ENOTSUP], h.zero, 512, 0, flags=16)"],
-  [
-    "a read above the largest block",
-    "refused([errno.EINVAL, errno.EOVERFLOW], h.pread, 33 << 20, 0)",
-  ],
-  ["a write above the largest block", "refused([errno.EINVAL], h.pwrite, bytes(33 << 20), 0)"],
-];
-
-test.for(refusals)("%s is refused, and the connection lives", async ([, script], { serve }) => {
-  const server = await serve();
-  await run("nbdsh", ["--uri", server.uri, "-c", prelude + script + stillConnected]);
-  await run("nbdsh", ["--uri", server.uri, "-c", otherClient]);
-});
+test.for(ILLEGAL_REQUESTS)(
+  "%s is refused, and the connection lives",
+  async ([, script], { serve }) => {
+    const server = await serve();
+    await run("nbdsh", ["--uri", server.uri, "-c", REFUSED + script + stillConnected]);
+    await run("nbdsh", ["--uri", server.uri, "-c", otherClient]);
+  },
+);
 
 const zeroLengths = ["h.pread(0, 0)", "h.pwrite(b'', 0)", "h.trim(0, 0)", "h.zero(0, 0)"];
 
 test.for(zeroLengths)("%s succeeds", async (script, { serve }) => {
   const server = await serve();
-  await run("nbdsh", ["--uri", server.uri, "-c", `${prelude}\n${script}\n${stillConnected}`]);
+  await run("nbdsh", ["--uri", server.uri, "-c", `${REFUSED}\n${script}\n${stillConnected}`]);
   await run("nbdsh", ["--uri", server.uri, "-c", otherClient]);
 });
 
 test("a write of 65 MiB ends that client at most", async ({ serve }) => {
   const server = await serve();
   const script = "refused(range(200), h.pwrite, bytes(65 << 20), 0)";
-  await run("nbdsh", ["--uri", server.uri, "-c", prelude + script]);
+  await run("nbdsh", ["--uri", server.uri, "-c", REFUSED + script]);
   await run("nbdsh", ["--uri", server.uri, "-c", otherClient]);
 });
 
@@ -83,7 +54,7 @@ refused([errno.EPERM], h.zero, 512, 0)
 h.flush()
 assert h.pread(512, 0) == bytes(512)
 `;
-  await run("nbdsh", ["--uri", server.uri, "-c", prelude + script]);
+  await run("nbdsh", ["--uri", server.uri, "-c", REFUSED + script]);
 });
 
 test("a client that dies with requests under way harms no other", async ({ serve }) => {
@@ -94,7 +65,7 @@ for i in range(64):
     h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(1 << 20)), i << 20)
 os._exit(7)
 `;
-  const died = await attempt("nbdsh", ["--uri", server.uri, "-c", prelude + script]);
+  const died = await attempt("nbdsh", ["--uri", server.uri, "-c", REFUSED + script]);
   expect(died.code).toBe(7);
   await run("nbdsh", ["--uri", server.uri, "-c", otherClient]);
 });
@@ -111,5 +82,5 @@ assert h.pread(4096, 0) == b"\\x55" * 4096
 assert h.pread(69632, 0) == b"\\x55" * 4096 + bytes(65536)
 assert h.pread(4096, 655360) == b"\\x55" * 4096
 `;
-  await run("nbdsh", ["--uri", server.uri, "-c", prelude + script]);
+  await run("nbdsh", ["--uri", server.uri, "-c", REFUSED + script]);
 });

@@ -1,6 +1,6 @@
 /**
  * The protocol beyond reads and writes, as independent clients see it: structured replies, metadata
- * contexts, holes, fast zeroes. Over TCP and over Unix sockets.
+ * contexts, holes, fast zeroes. What many clients do alike is in clients.test.ts.
  */
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -14,7 +14,6 @@ const test = testWith("nbdinfo", "nbdcopy", "nbdsh", "qemu-img", "qemu-io", "cmp
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-const TCP = "nbd://127.0.0.1:0";
 
 interface MapEntry {
   readonly offset: number;
@@ -68,44 +67,9 @@ async function othersAreServed(server: Server): Promise<void> {
   await qemuIo(server, "write -P 9 62M 4k", "flush", "read -P 9 62M 4k");
 }
 
-describe.each([
-  ["a Unix socket", undefined],
-  ["TCP", TCP],
-])("over %s", (_, listen) => {
-  const where = listen === undefined ? {} : { listen };
-
-  test("nbdinfo --json tells structured replies, contexts and abilities", async ({ serve }) => {
-    const server = await serve(where);
-    for (const list of [[], ["--list"]]) {
-      const output = await server.run("nbdinfo", "--json", ...list, server.uri);
-      expect(JSON.parse(output)).toMatchObject({
-        structured: true,
-        exports: [
-          {
-            contexts: ["base:allocation", "x-nbd-raid:regions"],
-            can_df: true,
-            can_fast_zero: true,
-            can_cache: true,
-          },
-        ],
-      });
-    }
-  });
-
-  test("nbdinfo --map shows what was written, and holes around it", async ({ serve }) => {
-    const server = await serve(where);
-    expect(await mapOf(server)).toMatchObject([hole(0, 64 * MIB)]);
-    await writeIslands(server);
-    expect(await mapOf(server)).toMatchObject([
-      data(0, MIB),
-      hole(MIB, 29 * MIB),
-      data(30 * MIB, 128 * KIB),
-      hole(30 * MIB + 128 * KIB, 34 * MIB - 128 * KIB),
-    ]);
-  });
-
+describe("maps", () => {
   test("nbdinfo --map=x-nbd-raid:regions shows Dirty where a write was", async ({ serve }) => {
-    const server = await serve({ ...where, createArgs: ["--region-size", "64K"] });
+    const server = await serve({ createArgs: ["--region-size", "64K"] });
     await qemuIo(server, "write -P 5 1M 1k");
     const map = await mapOf(server, "x-nbd-raid:regions");
     const [unwritten, dirty] = [0, 2];
@@ -117,7 +81,7 @@ describe.each([
   });
 
   test("nbdcopy out keeps holes, and back in makes the same map", async ({ serve }) => {
-    const [server, copy] = [await serve(where), await serve(where)];
+    const [server, copy] = [await serve(), await serve()];
     await writeIslands(server);
     await server.run("nbdcopy", "--connections=4", server.uri, "out.img");
     expect(await allocatedBytes(join(server.folder, "out.img"))).toBeLessThan(2 * MIB);
@@ -125,38 +89,6 @@ describe.each([
     expect(await mapOf(copy)).toEqual(await mapOf(server));
     await server.run("nbdcopy", copy.uri, "again.img");
     await server.run("cmp", "out.img", "again.img");
-  });
-
-  test("qemu-img map and convert see data and holes; compare finds no difference", async ({
-    serve,
-  }) => {
-    const server = await serve(where);
-    await writeIslands(server);
-    const output = await server.run("qemu-img", "map", "-f", "raw", "--output=json", server.uri);
-    const map = JSON.parse(output) as { start: number; length: number; data: boolean }[];
-    expect(map.filter(({ data }) => data).map(({ start, length }) => [start, length])).toEqual([
-      [0, MIB],
-      [30 * MIB, 128 * KIB],
-    ]);
-    await server.run("qemu-img", "convert", "-f", "raw", "-O", "raw", server.uri, "out.img");
-    expect(await allocatedBytes(join(server.folder, "out.img"))).toBeLessThan(2 * MIB);
-    await server.run("qemu-img", "compare", "-f", "raw", "-F", "raw", server.uri, "out.img");
-  });
-
-  test.for(["nbdinfo --can df", "nbdinfo --can fast-zero", "nbdinfo --can connect"])(
-    "%s says yes",
-    async (command, { serve }) => {
-      const server = await serve(where);
-      const [program = "", ...args] = command.split(" ");
-      await server.run(program, ...args, server.uri);
-    },
-  );
-
-  test("qemu-img bench runs to its end", async ({ serve }) => {
-    const server = await serve(where);
-    const bench = ["bench", "-f", "raw", "-c", "2000", "-d", "32", "-s", "64k"];
-    await server.run("qemu-img", ...bench, server.uri);
-    await server.run("qemu-img", ...bench, "-w", "--flush-interval=100", server.uri);
   });
 });
 
