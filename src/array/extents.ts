@@ -4,10 +4,11 @@
  * of the array. Nothing here changes anything, and what is unknown counts as data.
  */
 import type { Regions } from "../bitmap/regions.ts";
-import type { State } from "../bitmap/transitions.ts";
+import { State } from "../bitmap/transitions.ts";
 import { MemberError, type Member } from "../member/member.ts";
 import type { AnyGeometry } from "../raid/geometry/geometry.ts";
 import type { Leg, Legs } from "../raid/level.ts";
+import { Turns } from "./turns.ts";
 
 export interface ExtentParts {
   readonly geometry: AnyGeometry;
@@ -29,18 +30,37 @@ interface StateExtent {
   readonly state: State;
 }
 
-/** One answer walks so many chunks or regions at most: it may end early, but not take long. */
+/** One answer takes so many steps at most: it may end early, but not take long. */
 const STEPS_MAX = 16_384;
+/** So many steps are taken in one turn of the event loop. */
+const SLICE_STEPS = 512;
+/** Asking a member takes as long as so many steps. */
+const ASK_STEPS = 8;
+/** Regions that are alike are passed in one go: so many at most, and so many in the time of a step. */
+const RUN_REGIONS_MAX = 2 ** 14;
+const REGIONS_PER_STEP = 128;
+/** `regionStates` cannot pause: it passes so many regions at most. */
+const STATES_REGIONS_MAX = 2 ** 17;
 /** What is looked at once on a member: a file that is one hole is not searched to its end. */
 const LOOK_AHEAD_BYTES = 2 ** 30;
+/** What a member tells is not finer than this. */
+const SECTOR_BYTES = 512;
 /** Shorter zeroes are as quickly written as punched. */
 const FAST_ZERO_BYTES_MIN = 64 * 1024;
 
+/** A number for each state, as `Regions.runEnd` takes them: each is a kind of its own... */
+const EACH_STATE = Object.values(State).toSorted((a, b) => a - b);
+/** ...or those alike where reads may be made of the same copies; Unwritten reads as zeroes. */
+const READ_ALIKE = EACH_STATE.map((state) => (state >= State.NeedSync ? State.NeedSync : state));
+const UNWRITTEN_OR_NOT = EACH_STATE.map((state) => (state === State.Unwritten ? 1 : 0));
+
 export class Extents {
   private readonly parts: ExtentParts;
+  private readonly turns: Turns;
 
-  constructor(parts: ExtentParts) {
+  constructor(parts: ExtentParts, turns = new Turns()) {
     this.parts = parts;
+    this.turns = turns;
   }
 
   /**
@@ -57,7 +77,7 @@ export class Extents {
     const zero = this.isUnwritten(this.regionAt(offset));
     let run = 0;
     while (run < length && this.isUnwritten(this.regionAt(offset + run)) === zero) {
-      run += this.sameRegion(offset + run, length - run);
+      run += this.alike(offset + run, length - run, UNWRITTEN_OR_NOT);
     }
     return zero ? run : -run;
   }
@@ -66,9 +86,12 @@ export class Extents {
   regionStates(offset: number, length: number, max: number): StateExtent[] {
     const { regions } = this.parts;
     const found = new Runs<StateExtent>(max, (a, b) => a.state === b.state);
+    const first = this.regionAt(offset);
     for (let run = 0, steps = 0; run < length && steps < STEPS_MAX; steps++) {
-      const state = regions.state(this.regionAt(offset + run));
-      const piece = this.sameRegion(offset + run, length - run);
+      const region = this.regionAt(offset + run);
+      if (region - first > STATES_REGIONS_MAX) break;
+      const state = regions.state(region);
+      const piece = this.alike(offset + run, length - run, EACH_STATE);
       if (!found.add({ length: piece, state })) break;
       run += piece;
     }
@@ -82,9 +105,26 @@ export class Extents {
   async extents(offset: number, length: number, max: number): Promise<StorageExtent[]> {
     const found = new Runs<StorageExtent>(max, (a, b) => a.zero === b.zero);
     const members = new Map<Member, MemberRuns>();
-    for (let run = 0, steps = 0; run < length && steps < STEPS_MAX; steps++) {
-      const piece = this.sameRegion(offset + run, length - run);
-      const seen = await this.lookAt(offset + run, piece, members);
+    const { regionBytes } = this.parts.regions;
+    if (this.turns.busy) await this.turns.next();
+    let slice = 0;
+    let alikeEnd = 0;
+    for (let run = 0, steps = 0; run < length && steps < STEPS_MAX; steps++, slice++) {
+      if (slice >= SLICE_STEPS) {
+        slice = 0;
+        await this.turns.next();
+      }
+      const at = offset + run;
+      if (run >= alikeEnd) {
+        const bytes = this.alike(at, length - run, READ_ALIKE);
+        alikeEnd = run + bytes;
+        slice += Math.floor(bytes / regionBytes / REGIONS_PER_STEP);
+      }
+      let seen = this.lookAt(at, alikeEnd - run, members);
+      for (; typeof seen !== "number"; seen = this.lookAt(at, alikeEnd - run, members)) {
+        await seen;
+        slice += ASK_STEPS;
+      }
       if (!found.add({ length: Math.abs(seen), hole: seen > 0, zero: seen > 0 })) break;
       run += Math.abs(seen);
     }
@@ -102,12 +142,15 @@ export class Extents {
     return legs.writable.every(({ member }) => member.punchesFast);
   }
 
-  /** Looks at members: n > 0 for n bytes that read as zeroes, -n for n bytes of data. */
-  private async lookAt(
+  /**
+   * n > 0 for n bytes that read as zeroes, -n for n bytes of data. A promise: a member is asked, and
+   * when it has answered is the time to look again. The regions of the range are alike.
+   */
+  private lookAt(
     offset: number,
     length: number,
     members: Map<Member, MemberRuns>,
-  ): Promise<number> {
+  ): number | Promise<void> {
     const { regions } = this.parts;
     const region = this.regionAt(offset);
     if (this.parts.knownZero() && this.isUnwritten(region)) return length;
@@ -117,10 +160,10 @@ export class Extents {
     let bytes = length;
     const copies = copiesOf(this.parts, offset, length);
     for (const copy of copies) {
-      const runs = members.get(copy.member) ?? new MemberRuns(copy.member);
-      members.set(copy.member, runs);
-      const known = runs.at(copy.offset);
-      const run = typeof known === "number" ? known : await known;
+      let runs = members.get(copy.member);
+      if (runs === undefined) members.set(copy.member, (runs = new MemberRuns(copy.member)));
+      const run = runs.at(copy.offset);
+      if (typeof run !== "number") return run;
       const here = Math.min(Math.abs(run), copy.length);
       if (run > 0 && !pinned) return here;
       bytes = Math.min(bytes, here);
@@ -138,20 +181,26 @@ export class Extents {
     return this.parts.regions.everyUnwritten(region, region);
   }
 
-  /** How many bytes from `offset` on, `limit` at most, lie in its region and are contiguous in it. */
-  private sameRegion(offset: number, limit: number): number {
+  /**
+   * How many bytes from `offset` on, `limit` at most, are contiguous in regions of one kind. It may
+   * be less than there are: a caller asks again behind them.
+   */
+  private alike(offset: number, limit: number, kinds: readonly number[]): number {
     const { geometry, regions } = this.parts;
     const { regionBytes } = regions;
     const tracked = geometry.trackedStart(offset, 1);
-    const inRegion = regionBytes - (tracked % regionBytes);
-    if (geometry.kind !== "parity") return Math.min(limit, inRegion);
-    const { chunkBytes, stripeBytes } = geometry;
-    if (regionBytes % chunkBytes !== 0) {
+    if (geometry.kind === "parity" && regionBytes % geometry.chunkBytes !== 0) {
+      const { chunkBytes } = geometry;
+      const inRegion = regionBytes - (tracked % regionBytes);
       return Math.min(limit, inRegion, chunkBytes - (offset % chunkBytes));
     }
-    // The region holds whole stripes, which follow one another in the array.
-    const stripes = (Math.floor(tracked / regionBytes) + 1) * (regionBytes / chunkBytes);
-    return Math.min(limit, stripes * stripeBytes - offset);
+    const first = regions.at(tracked);
+    const last = regions.at(geometry.trackedEnd(offset, limit) - 1);
+    const end = regions.runEnd(first, Math.min(last + 1, first + RUN_REGIONS_MAX), kinds);
+    if (geometry.kind !== "parity") return Math.min(limit, end * regionBytes - offset);
+    // Regions hold whole stripes, which follow one another in the array.
+    const stripes = end * (regionBytes / geometry.chunkBytes);
+    return Math.min(limit, stripes * geometry.stripeBytes - offset);
   }
 }
 
@@ -190,16 +239,13 @@ class MemberRuns {
     this.member = member;
   }
 
-  /** n > 0: a hole goes on for n bytes; -n: data does. Offsets of the member. */
-  at(offset: number): number | Promise<number> {
-    return offset >= this.start && offset < this.end ? this.known(offset) : this.ask(offset);
-  }
-
-  private known(offset: number): number {
+  /** n > 0: a hole goes on for n bytes; -n: data does; else it is asked. Offsets of the member. */
+  at(offset: number): number | Promise<void> {
+    if (offset < this.start || offset >= this.end) return this.ask(offset);
     return this.data ? offset - this.end : this.end - offset;
   }
 
-  private async ask(offset: number): Promise<number> {
+  private async ask(offset: number): Promise<void> {
     const { member } = this;
     const limit = Math.min(member.sizeBytes, offset + LOOK_AHEAD_BYTES);
     this.start = offset;
@@ -212,7 +258,10 @@ class MemberRuns {
       this.data = true;
       this.end = limit;
     }
-    return this.known(offset);
+    if (this.end > offset) return;
+    // What is asked for changes meanwhile, or is beyond its end: it is data for as long as it takes.
+    this.data = true;
+    this.end = offset + SECTOR_BYTES;
   }
 }
 

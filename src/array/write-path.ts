@@ -9,6 +9,11 @@ import type { Failures } from "./failures.ts";
 import type { MetadataWriter } from "./metadata-writer.ts";
 import { RangeLocks } from "./range-locks.ts";
 import { SyncGate } from "./sync-gate.ts";
+import { Turns } from "./turns.ts";
+import { writtenParts } from "./written-parts.ts";
+
+/** So many parts of a trim are begun in one turn of the event loop. */
+const PARTS_PER_TURN = 256;
 
 export interface WritePathParts {
   /** The array's. */
@@ -42,6 +47,7 @@ export class WritePath {
   private readonly locks = new RangeLocks();
   /** A change that was begun inline and goes on, for the `write` that follows at once. */
   private begun: { readonly from: Uint8Array; readonly done: Promise<void> } | null = null;
+  private readonly turns = new Turns();
   private readonly gate = new SyncGate(() => this.syncMembers());
   /** Changes answered so far, and how many of them a finished sync of the members covers. */
   private changes = 1;
@@ -119,7 +125,12 @@ export class WritePath {
 
   async trim(offset: number, length: number, fua: boolean): Promise<void> {
     const { bitmap, geometry, level } = this.parts;
-    for (const [start, end] of this.writtenParts(offset, length)) {
+    let parts = 0;
+    for (const part of this.writtenParts(offset, length)) {
+      // Members may do their part at once, so that no change waits for anything.
+      if (part === null || ++parts % PARTS_PER_TURN === 0) await this.turns.next();
+      if (part === null) continue;
+      const [start, end] = part;
       await this.change(start, end - start, false, async () => {
         const failures = await level.punch(start, end - start);
         const whole = wholeTracked(geometry, start, end);
@@ -269,24 +280,10 @@ export class WritePath {
     if (!failures.clear) await failures.settled();
   }
 
-  /** Parts of a range to trim: whole regions that are known to be zero need nothing. */
-  private writtenParts(offset: number, length: number): [number, number][] {
-    const { regions } = this.parts.bitmap;
+  /** Parts of a range to trim. */
+  private writtenParts(offset: number, length: number): Iterable<readonly [number, number] | null> {
     if (!this.parts.metadata.knownZero) return [[offset, offset + length]];
-    const parts: [number, number][] = [];
-    const end = offset + length;
-    const step = regionSpan(this.parts.geometry, regions.regionBytes);
-    let start = offset;
-    for (let at = offset; at < end;) {
-      const next = Math.min(end, (Math.floor(at / step) + 1) * step);
-      if (regions.everyUnwritten(this.firstRegion(at, next - at), this.lastRegion(at, next - at))) {
-        if (at > start) parts.push([start, at]);
-        start = next;
-      }
-      at = next;
-    }
-    if (end > start) parts.push([start, end]);
-    return parts;
+    return writtenParts(this.parts.bitmap.regions, this.parts.geometry, offset, length);
   }
 
   private firstRegion(offset: number, length: number): number {
@@ -369,11 +366,4 @@ function wholeTracked(geometry: AnyGeometry, start: number, end: number) {
   const { chunkBytes, stripeBytes } = geometry;
   const first = Math.ceil(start / stripeBytes) * chunkBytes;
   return { start: first, end: Math.max(first, Math.floor(end / stripeBytes) * chunkBytes) };
-}
-
-/** Bytes of the array that lie in one region, or in the regions of one stripe if those are more. */
-function regionSpan(geometry: AnyGeometry, regionBytes: number): number {
-  if (geometry.kind !== "parity") return regionBytes;
-  const { chunkBytes, stripeBytes } = geometry;
-  return Math.max(1, Math.floor(regionBytes / chunkBytes)) * stripeBytes;
 }

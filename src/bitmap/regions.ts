@@ -121,6 +121,17 @@ export class Regions {
     return true;
   }
 
+  /**
+   * The first region behind `first` whose state is of another kind, or `end`. `kinds` has a number
+   * for each state; states with the same one are alike.
+   */
+  runEnd(first: number, end: number, kinds: readonly number[]): number {
+    const kind = kinds[this.state(first)];
+    let region = first + 1;
+    while (region < end && kinds[Atomics.load(this.states, region)] === kind) region++;
+    return region;
+  }
+
   /** Applies `action` atomically; the state before it. */
   apply(region: number, action: Action, conditions: Conditions): State {
     for (;;) {

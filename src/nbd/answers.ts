@@ -40,6 +40,7 @@ export class Answers {
   readonly #context: TransmissionContext;
   readonly #nameOf: (command: number) => string;
   #inFlight = 0;
+  #statusUnderWay = false;
 
   constructor(
     exported: Export,
@@ -56,6 +57,11 @@ export class Answers {
   /** Requests the device has not finished. */
   get inFlight(): number {
     return this.#inFlight;
+  }
+
+  /** A BLOCK_STATUS is not answered yet. */
+  get statusUnderWay(): boolean {
+    return this.#statusUnderWay;
   }
 
   /** Done, and there is nothing to tell. */
@@ -198,6 +204,7 @@ export class Answers {
     const origin = { cookieHigh, cookieLow, offsetHigh, offsetLow };
     const one = (flags & CommandFlag.REQ_ONE) !== 0;
     this.#inFlight++;
+    this.#statusUnderWay = true;
     let reply: Buffer;
     try {
       reply = await statusReply(chunks, this.#exported.device, origin, offset, asked, one);
@@ -207,6 +214,7 @@ export class Answers {
     }
     this.put(reply);
     this.#inFlight--;
+    this.#statusUnderWay = false;
     this.#context.onLateReply();
   }
 

@@ -77,6 +77,7 @@ export class Connection {
       exports: context.exports,
       pool: context.pool,
       limits: context.limits,
+      now: () => performance.now(),
       tlsMode,
       onDeviceError: context.onDeviceError,
       onNegotiated: () => {

@@ -35,6 +35,8 @@ export interface SessionContext {
   readonly limits: Limits;
   readonly tlsMode: TlsMode;
   readonly onDeviceError: TransmissionContext["onDeviceError"];
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
   /** An export was chosen. */
   readonly onNegotiated: () => void;
   /** The transport is gone and the device has finished all that this client asked for. */
@@ -43,6 +45,8 @@ export interface SessionContext {
 
 const HANDSHAKE_SLAB_BYTES = 16 * 2 ** 10;
 const TRANSMISSION_SLAB_BYTES = 2 ** 20;
+/** So long a client's requests are served in one turn of the event loop; then others come first. */
+const TURN_MS = 2;
 
 export class Session {
   readonly #context: SessionContext;
@@ -58,6 +62,8 @@ export class Session {
   #paused = false;
   #closed = false;
   #turnPending = false;
+  /** What was received goes on to be served in the next turn: others come first. */
+  #yielding = false;
   /** The client was promised TLS, and has it not yet. */
   #securing = false;
 
@@ -140,19 +146,27 @@ export class Session {
   }
 
   #parse(): void {
-    if (this.#ending !== null) return;
+    if (this.#ending !== null || this.#yielding) return;
     if (this.#phase instanceof Handshake) this.#negotiate(this.#phase);
     if (this.#phase instanceof Transmission) this.#transmit(this.#phase);
     if (this.#inputEnded && !this.#stalled) this.#end("end of input");
   }
 
   #transmit(transmission: Transmission): void {
-    while (transmission.step(this.#input));
+    const { now } = this.#context;
+    const end = now() + TURN_MS;
+    while (transmission.step(this.#input)) {
+      if (now() < end) continue;
+      this.#yielding = true;
+      this.#turn();
+      break;
+    }
     if (transmission.over !== null) this.#end(transmission.over);
   }
 
-  /** True while received requests or options wait for replies to leave. */
+  /** True while received requests or options wait for replies to leave, or for others' turns. */
   get #stalled(): boolean {
+    if (this.#yielding) return true;
     return this.#phase instanceof Handshake ? !this.#replies.idle : this.#phase.stalled;
   }
 
@@ -191,6 +205,7 @@ export class Session {
     this.#turnPending = true;
     setImmediate(() => {
       this.#turnPending = false;
+      this.#yielding = false;
       this.#advance();
     });
   }
@@ -215,7 +230,13 @@ export class Session {
 
   #partIfDone(): void {
     if (this.#ending === null && !this.#shuttingDown) return;
-    if (this.#parted || (this.transmission?.inFlight ?? 0) > 0 || !this.#replies.idle) return;
+    if (
+      this.#yielding ||
+      this.#parted ||
+      (this.transmission?.inFlight ?? 0) > 0 ||
+      !this.#replies.idle
+    )
+      return;
     this.#parted = true;
     const reason = this.#ending ?? "shutting down";
     this.#end(reason);

@@ -148,6 +148,8 @@ export class Transmission {
   #overloaded({ command, length }: Request): boolean {
     const { account, replies, limits } = this.#context;
     const { inFlight } = this.#answers;
+    // Each may be a long walk, for a request of a few bytes.
+    if (command === Command.BLOCK_STATUS && this.#answers.statusUnderWay) return true;
     if (inFlight === 0 && replies.idle) return false;
     const reply = command === Command.READ ? length : 0;
     return (

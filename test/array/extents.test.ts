@@ -266,6 +266,68 @@ describe("copies that differ where a resync is due", () => {
   });
 });
 
+describe("an array of a hundred thousand regions", () => {
+  const GIB = 2 ** 30;
+
+  /** Members that hold data everywhere, and say so at once. */
+  function large(shape: ArrayShape) {
+    const geometry = geometryOf(shape);
+    const regions = Regions.create(geometry.trackedBytes, 2 * MIB);
+    const member: Partial<Member> = {
+      sizeBytes: 1000 * GIB,
+      nextData: (from) => Promise.resolve(from),
+      nextHole: (_, end) => Promise.resolve(end),
+    };
+    const legs: Leg[] = Array.from({ length: shape.raidDisks }, (_, slot) => ({
+      member: member as Member,
+      dataOffset: 0,
+      slot,
+      writeMostly: false,
+    }));
+    const extents = new Extents({
+      geometry,
+      regions,
+      knownZero: () => true,
+      legs: { inSync: legs, writable: legs, inSyncAt: (slot) => legs[slot] ?? null },
+    });
+    return { extents, regions, sizeBytes: geometry.sizeBytes };
+  }
+  const mirror = shapeOf(1, 0, 2, { chunkBytes: 0, componentBytes: 200 * GIB });
+  const striped = shapeOf(5, 2, 3, { chunkBytes: 65_536, componentBytes: 100 * GIB });
+
+  it.each([
+    ["level 1", mirror],
+    ["level 5", striped],
+  ])("that are all Unwritten is told as one hole: %s", async (_, shape) => {
+    const { extents, sizeBytes } = large(shape);
+    expect(await extents.extents(0, sizeBytes, 4096)).toEqual([
+      { length: sizeBytes, hole: true, zero: true },
+    ]);
+    expect(extents.regionStates(0, sizeBytes, 4096)).toEqual([{ length: sizeBytes, state: 0 }]);
+  });
+
+  it("gives others their turn while many clients ask, one slice in each", async () => {
+    const { extents, regions, sizeBytes } = large(striped);
+    for (let i = 0; i < regions.count; i++) regions.force(i, State.Clean);
+    let turns = 0;
+    let done = false;
+    const count = (): void => {
+      turns++;
+      if (!done) setImmediate(count);
+    };
+    setImmediate(count);
+    const walks = Array.from({ length: 20 }, () => extents.extents(0, sizeBytes, 4096));
+    const found = await Promise.all(walks);
+    done = true;
+    // 16,384 steps each, 512 of them in a turn.
+    expect(turns).toBeGreaterThan(20 * 30);
+    for (const [first, ...others] of found) {
+      expect(others).toEqual([]);
+      expect(first).toEqual({ length: 16_384 * 65_536, hole: false, zero: false });
+    }
+  });
+});
+
 describe("zeroes are fast", () => {
   const KIB = 1024;
   const cases: [what: string, shape: ArrayShape, length: number, fast: boolean][] = [

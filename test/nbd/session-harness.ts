@@ -15,6 +15,9 @@ export class SessionHarness {
   /** The client was promised TLS: a test that plays it calls `session.secured`. */
   securing = false;
   done = false;
+  /** How long each request takes to serve; not 0: the session's turns come to an end. */
+  requestMs = 0;
+  timeMs = 0;
   readonly #sent: Buffer[] = [];
   readonly #unconfirmed: (() => void)[] = [];
   #landing: Uint8Array;
@@ -36,6 +39,7 @@ export class SessionHarness {
         pool: new SlabPool(),
         limits: { ...DEFAULT_LIMITS, ...limits },
         tlsMode,
+        now: () => (this.timeMs += this.requestMs),
         onDeviceError: () => {},
         onNegotiated: () => {},
         onDone: () => (this.done = true),

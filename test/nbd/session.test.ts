@@ -6,6 +6,7 @@ import {
   encodeFlags,
   encodeInfoData,
   encodeOption,
+  encodeRequest,
   ERROR_REPLY,
   OPTION,
   REPLY,
@@ -104,4 +105,49 @@ describe("while the server ends", () => {
       await closing;
     },
   );
+});
+
+describe("what a client sends in one go", () => {
+  const nextTurn = () => new Promise((resolve) => setImmediate(resolve));
+
+  it("is served for a while in each turn of the event loop, and all of it in the end", async () => {
+    const harness = new SessionHarness([exportOf(new MemoryDevice(MIB))]);
+    const go = encodeOption(OPTION.GO, encodeInfoData("data"));
+    harness.feed(Buffer.concat([encodeFlags(3), go]));
+    const before = harness.sent.length;
+    const answered = (): number => (harness.sent.length - before) / (512 + 16);
+    harness.requestMs = 1;
+    const requests = Array.from({ length: 10 }, () =>
+      encodeRequest({ command: READ, length: 512 }),
+    );
+    harness.feed(Buffer.concat(requests));
+    const counts = [answered()];
+    while (answered() < 10) {
+      expect(harness.paused).toBe(true);
+      await nextTurn();
+      harness.confirm();
+      counts.push(answered());
+    }
+    expect(counts).toEqual([2, 4, 6, 8, 10]);
+    await nextTurn();
+    expect(harness.paused).toBe(false);
+  });
+
+  it("has one BLOCK_STATUS under way at a time, and what is behind it waits", async () => {
+    const device = new MemoryDevice(MIB);
+    const { client } = await serve([exportOf(device)]);
+    const one = await ChunkClient.negotiate(await client(), "structured", ["base:allocation"]);
+    const open: (() => void)[] = [];
+    device.gate = () => new Promise((resolve) => open.push(resolve));
+    const ask = { command: COMMAND.BLOCK_STATUS, length: MIB };
+    const cookies = Array.from({ length: 3 }, () => one.request(ask));
+    for (let i = 1; i <= 3; i++) {
+      await until(() => device.calls.length === i);
+      await nextTurn();
+      await nextTurn();
+      expect(device.calls).toHaveLength(i);
+      open.shift()?.();
+    }
+    for (const cookie of cookies) expect((await one.reply(cookie)).errno).toBe(0);
+  });
 });
