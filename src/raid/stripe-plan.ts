@@ -11,15 +11,19 @@ export interface Piece {
 }
 
 /** What may be done with the slots of a stripe now. */
-export interface StripeAccess {
+export interface SlotAccess {
   /** What the slot holds counts: also where it cannot be read now, but may be later. */
   isInSync(slot: number): boolean;
   /** In sync, and nothing of it was found unreadable. */
   isReadable(slot: number): boolean;
   isWritable(slot: number): boolean;
-  /** What parity implies of chunks that are lost is what they held. */
+}
+
+/** How far parity is believed in a range of columns. */
+export interface ParityTrust {
+  /** What it implies of chunks that are lost is what they held. */
   readonly trusted: boolean;
-  /** Parity matches the data, also where nothing was ever written. */
+  /** It matches the data, also where nothing was ever written. */
   readonly built: boolean;
 }
 
@@ -44,13 +48,15 @@ export interface Segment {
 }
 
 /**
- * Cuts the pieces into segments and chooses for each the way that reads the least. Null: somewhere
- * the new bytes could not be given back, so nothing may be written.
+ * Cuts the pieces into segments and chooses for each the way that reads the least. `trustIn` is asked
+ * for ranges of columns, as offsets in the chunk. Null: somewhere the new bytes could not be given
+ * back, so nothing may be written.
  */
 export function planStripe(
   map: StripeMap,
   pieces: readonly Piece[],
-  access: StripeAccess,
+  access: SlotAccess,
+  trustIn: (start: number, end: number) => ParityTrust,
 ): Segment[] | null {
   const edges = new Set<number>();
   for (const { start, bytes } of pieces) edges.add(start).add(start + bytes.length);
@@ -60,7 +66,7 @@ export function planStripe(
     const [start, end] = [sorted[at]!, sorted[at + 1]!];
     const fresh = freshIn(map, pieces, start, end);
     if (fresh === null) continue;
-    const strategy = chooseStrategy(map, fresh, access);
+    const strategy = chooseStrategy(map, fresh, access, trustIn(start, end));
     if (strategy === null) return null;
     segments.push({ start, end, fresh, strategy });
   }
@@ -87,7 +93,8 @@ function freshIn(
 export function chooseStrategy(
   { data, p, q }: StripeMap,
   fresh: readonly (Uint8Array | null)[],
-  access: StripeAccess,
+  access: SlotAccess,
+  { trusted, built }: ParityTrust,
 ): Strategy | null {
   let freshCount = 0;
   let lost = 0;
@@ -102,7 +109,7 @@ export function chooseStrategy(
     if (!access.isWritable(slot)) freshUnwritable++;
   }
   // What is new on a slot that is gone is read back through parity, which must be trusted for that.
-  if (freshUnwritable > 0 && !access.trusted) return null;
+  if (freshUnwritable > 0 && !trusted) return null;
   const parity = q < 0 ? [p] : [p, q];
   const written = parity.filter((slot) => access.isWritable(slot));
   if (written.length === 0) return freshUnwritable > 0 ? null : "data";
@@ -113,13 +120,13 @@ export function chooseStrategy(
   const modifies = freshUnreadable === 0 && written.every((slot) => access.isReadable(slot));
   if (staleLost === 0) {
     const fewer = freshCount + written.length < stale;
-    return access.built && modifies && fewer ? "modify" : "reconstruct";
+    return built && modifies && fewer ? "modify" : "reconstruct";
   }
-  if (!access.trusted) return inDoubt(parity, freshUnreadable, access);
-  if (modifies && access.built) return "modify";
+  if (!trusted) return inDoubt(parity, freshUnreadable, access);
+  if (modifies && built) return "modify";
   if (lost > readableParity) return null;
   // Where parity was never made P and Q imply different bytes: one of them is taken for both.
-  return access.built ? "decode" : "anew";
+  return built ? "decode" : "anew";
 }
 
 /**
@@ -130,7 +137,7 @@ export function chooseStrategy(
 function inDoubt(
   parity: readonly number[],
   freshUnreadable: number,
-  access: StripeAccess,
+  access: SlotAccess,
 ): Strategy | null {
   const counts = parity.filter((slot) => access.isInSync(slot));
   // Then all data is in sync: what is lost of it cannot be read, and nothing follows from elsewhere.

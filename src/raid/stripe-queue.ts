@@ -1,8 +1,13 @@
 import type { Clock } from "../clock.ts";
+import { NbdRaidError } from "../errors.ts";
+import { MemberError } from "../member/member.ts";
 import type { LegFailure } from "./level.ts";
 import type { Piece } from "./stripe-plan.ts";
 
-/** Writes the pieces of one stripe, which has no other write under way; the legs that failed. */
+/**
+ * Writes the pieces of one stripe, which has no other write under way; the legs that failed. Rejects
+ * with an NbdRaidError or a MemberError only if it has written nothing.
+ */
 export type StripeWriter<L> = (
   stripe: number,
   pieces: readonly Piece[],
@@ -54,6 +59,8 @@ interface Stripe<L> {
   pieces: Piece[];
   bytes: number;
   waiters: Waiter<L>[];
+  /** By waiter: where its pieces end, which begin where those of the one before do. */
+  ends: number[];
   writing: boolean;
   /** Waits for a flush, or for the rest of a stream. */
   listed: boolean;
@@ -117,8 +124,8 @@ export class StripeQueue<L> {
   private stripe(number: number): Stripe<L> {
     let stripe = this.stripes.get(number);
     if (stripe === undefined) {
-      const none = { pieces: [], bytes: 0, waiters: [], writing: false, listed: false };
-      stripe = { number, ...none, cancelHold: null };
+      const none = { pieces: [], bytes: 0, waiters: [], ends: [] };
+      stripe = { number, ...none, writing: false, listed: false, cancelHold: null };
       this.stripes.set(number, stripe);
     }
     return stripe;
@@ -135,6 +142,7 @@ export class StripeQueue<L> {
     }
     stripe.bytes += part.length;
     stripe.waiters.push(waiter);
+    stripe.ends.push(stripe.pieces.length);
     this.consider(stripe);
   }
 
@@ -188,17 +196,37 @@ export class StripeQueue<L> {
     stripe.cancelHold = null;
     stripe.listed = false;
     stripe.writing = true;
-    const { pieces, waiters } = stripe;
+    const { pieces, waiters, ends } = stripe;
     stripe.pieces = [];
     stripe.bytes = 0;
     stripe.waiters = [];
+    stripe.ends = [];
     try {
       const failures = await this.write(stripe.number, pieces);
       for (const waiter of waiters) waiter.succeeded(failures);
     } catch (error) {
-      for (const waiter of waiters) waiter.failed(error);
+      const refused = error instanceof NbdRaidError || error instanceof MemberError;
+      if (!refused || waiters.length === 1) for (const waiter of waiters) waiter.failed(error);
+      else await this.runEach(stripe.number, pieces, waiters, ends);
     }
     this.ended(stripe);
+  }
+
+  /** Together they were refused: each by itself may do, and is told why if it does not. */
+  private async runEach(
+    number: number,
+    pieces: readonly Piece[],
+    waiters: readonly Waiter<L>[],
+    ends: readonly number[],
+  ): Promise<void> {
+    for (const [index, waiter] of waiters.entries()) {
+      const own = pieces.slice(index === 0 ? 0 : ends[index - 1], ends[index]);
+      try {
+        waiter.succeeded(await this.write(number, own));
+      } catch (error) {
+        waiter.failed(error);
+      }
+    }
   }
 
   private ended(stripe: Stripe<L>): void {

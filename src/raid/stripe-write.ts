@@ -4,7 +4,7 @@ import type { Kernels } from "../parity/kernels.ts";
 import type { ParityGeometry, StripeMap } from "./geometry/geometry.ts";
 import type { Leg, LegFailure, Legs, LevelHost, StripeWrites } from "./level.ts";
 import type { Scratch } from "./scratch.ts";
-import { type Piece, planStripe, type Segment, type StripeAccess } from "./stripe-plan.ts";
+import { type Piece, planStripe, type Segment, type SlotAccess } from "./stripe-plan.ts";
 import { unknownData } from "./unknown-data.ts";
 
 /** More than this is not read or written inline: it would keep the event loop for too long. */
@@ -115,14 +115,15 @@ export class StripeUpdate<L extends Leg> {
       this.readable[slot] = this.unreadable.has(slot) ? null : legs.inSyncAt(slot);
       this.writable[slot] = legs.writableAt(slot);
     }
-    const access: StripeAccess = {
+    const access: SlotAccess = {
       isInSync: (slot) => legs.inSyncAt(slot) !== null,
       isReadable: (slot) => this.readable[slot] !== null,
       isWritable: (slot) => this.writable[slot] !== null,
-      trusted: !host.isSuspect(this.base + this.start, this.base + this.end),
-      built: !host.isDoubtful(this.base + this.start, this.base + this.end),
     };
-    const segments = planStripe(this.map, this.pieces, access);
+    const segments = planStripe(this.map, this.pieces, access, (start, end) => ({
+      trusted: !host.isSuspect(this.base + start, this.base + end),
+      built: !host.isDoubtful(this.base + start, this.base + end),
+    }));
     if (segments !== null) return segments;
     const [failure] = this.unreadable.values();
     throw failure ?? unknownData(this.base + this.start);

@@ -148,3 +148,17 @@ test("where the old bytes cannot be read, what parity says of a lost chunk stays
   await settle(one);
   expect(await read(one, 0)).toEqual(lost);
 });
+
+test("a write is not refused for another that came with it", async () => {
+  const one = await bench("5", 4);
+  const { machine, geometry } = one;
+  const { world, array } = machine;
+  await world.until(array.fail(String(geometry.stripe(0).data[0]!)));
+  array.regions.setSuspect(0, true);
+  const bytes = Buffer.alloc(BLOCK, 0x22);
+  const lost = array.write(Buffer.alloc(BLOCK, 1), BLOCK, false).catch((error: unknown) => error);
+  const there = array.write(bytes, CHUNK, false);
+  await world.until(there);
+  expect(await world.until(lost)).toMatchObject({ code: "unknown-data" });
+  expect(await read(one, CHUNK)).toEqual(bytes);
+});
