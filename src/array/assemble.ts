@@ -287,4 +287,4 @@ function dirtyDegraded(
   return new NbdRaidError("dirty-degraded", message);
 }
 
-const PARITY_LEVELS: readonly number[] = [4, 5, 6];
+export const PARITY_LEVELS: readonly number[] = [4, 5, 6];

@@ -1,12 +1,17 @@
 import { State, stateFromDisk } from "../bitmap/transitions.ts";
 import { NbdRaidError } from "../errors.ts";
-import { firstUseState } from "../metadata/bitmap-superblock.ts";
 import { regionCount } from "../metadata/layout.ts";
 import { levelName } from "../metadata/levels.ts";
 import { layoutName } from "../raid/geometry/layouts.ts";
-import { type AssemblyPlan, groupByArray, nameClash, planAssembly } from "./assemble.ts";
+import {
+  type AssemblyPlan,
+  groupByArray,
+  nameClash,
+  PARITY_LEVELS,
+  planAssembly,
+} from "./assemble.ts";
 import { readStates } from "./headers.ts";
-import type { OpenMember } from "./load.ts";
+import { findBitmap, type FoundBitmap, type OpenMember } from "./load.ts";
 import { missingMessage, openMembers } from "./open.ts";
 
 /** What `serve` would do with the members of one array, and why. */
@@ -47,7 +52,9 @@ export async function checkAssembly(paths: readonly string[]): Promise<AssemblyR
 }
 
 async function report(plan: AssemblyPlan<OpenMember>): Promise<AssemblyReport> {
-  const { freshest, refusal, missingActive } = plan;
+  const { freshest, missingActive } = plan;
+  const { sync, error } = await lookForSync(plan);
+  const refusal = plan.refusal ?? error;
   const missing = missingActive.length > 0;
   return {
     name: freshest.setName,
@@ -61,7 +68,7 @@ async function report(plan: AssemblyPlan<OpenMember>): Promise<AssemblyReport> {
     members: plan.members.map(({ found, slot, use, reason }) => {
       return { path: found.path, slot, events: found.superblock.events, use, reason };
     }),
-    sync: await describeSync(plan),
+    sync,
   };
 }
 
@@ -82,26 +89,46 @@ function verdictOn(refusal: NbdRaidError | null, missing: boolean): AssemblyRepo
   return missing ? "needs --run" : "start";
 }
 
-async function describeSync(plan: AssemblyPlan<OpenMember>): Promise<string | null> {
-  const { freshest, members } = plan;
-  if (members.some(({ use }) => use === "rebuilding")) return "recovery of the rebuilding members";
-  const inSync = members.filter(({ use }) => use === "in_sync");
-  const unclean = freshest.resyncOffsetSectors !== "clean";
-  if (unclean && inSync.length > 1) return "resync of the regions that were being written";
-  // What is marked while a member is absent waits for that member.
-  if (inSync.length < freshest.raidDisks) return null;
-  for (const { found } of inSync) {
-    if (await isMarked(found, freshest.events)) return "resync of the regions that are marked";
+/** What serve finds only when it reads the bitmaps keeps it from starting, too. */
+async function lookForSync(
+  plan: AssemblyPlan<OpenMember>,
+): Promise<{ sync: string | null; error: NbdRaidError | null }> {
+  try {
+    return { sync: await describeSync(plan), error: null };
+  } catch (error) {
+    if (error instanceof NbdRaidError) return { sync: null, error };
+    throw error;
   }
-  return null;
 }
 
-/** True if a region is in need of a sync by this member's bitmap, which must have seen all writes. */
-async function isMarked(found: OpenMember, events: number): Promise<boolean> {
-  const { member, superblock, bitmap } = found;
-  if (bitmap === null || bitmap instanceof NbdRaidError) return false;
-  if (firstUseState(bitmap) !== null || bitmap.events < events) return false;
-  const regions = regionCount(bitmap.syncSizeSectors, bitmap.regionSectors);
-  const states = await readStates(member, superblock, bitmap.kind, regions);
-  return states.some((state) => stateFromDisk(state) >= State.Dirty);
+async function describeSync(plan: AssemblyPlan<OpenMember>): Promise<string | null> {
+  const { freshest, members } = plan;
+  if (freshest.level <= 0) return null; // no redundancy
+  if (members.some(({ use }) => use === "rebuilding")) return "recovery of the rebuilding members";
+  const inSync = members.filter(({ use }) => use === "in_sync").length;
+  if (inSync < 2) return null;
+  const isWhole = inSync === freshest.raidDisks;
+  const isClean = freshest.resyncOffsetSectors === "clean";
+  const found = findBitmap(plan);
+  if (found === null) return isClean ? null : "resync of everything: there is no bitmap";
+  if (found.rule === "stale") {
+    // Of parity that lacks a member nothing can be made, but where a write was cut short.
+    const waits = isClean && !isWhole && PARITY_LEVELS.includes(freshest.level);
+    return waits ? null : "resync of everything: the bitmap has missed writes";
+  }
+  if (found.rule !== "reload") return null; // nothing was ever written
+  if (!isClean) return "resync of the regions that were being written";
+  // What is marked while a member is absent waits for that member.
+  const marked = isWhole && (await isAnyMarked(found));
+  return marked ? "resync of the regions that are marked" : null;
+}
+
+/** True if a region is in need of a sync by any copy of the bitmap that counts. */
+async function isAnyMarked({ kind, copies }: FoundBitmap): Promise<boolean> {
+  for (const { found, superblock } of copies) {
+    const regions = regionCount(superblock.syncSizeSectors, superblock.regionSectors);
+    const states = await readStates(found.member, found.superblock, kind, regions);
+    if (states.some((state) => stateFromDisk(state) >= State.Dirty)) return true;
+  }
+  return false;
 }

@@ -16,6 +16,7 @@ import { type BitmapKind, regionCount } from "../metadata/layout.ts";
 import type { Superblock } from "../metadata/superblock.ts";
 import { findSuperblocks, zeroSuperblocks } from "./blank.ts";
 import { bitmapOffsetBytes, readHeaders, readStates } from "./headers.ts";
+import { hasSeenAll } from "./load.ts";
 import { type MdSuperblock, mdSuperblock } from "./md-fields.ts";
 
 export interface ExaminedMember {
@@ -43,7 +44,7 @@ export interface ExaminedBitmap {
   readonly dirty: number;
   readonly needSync: number;
   readonly syncing: number;
-  /** This member says that Unwritten regions read as zeroes. */
+  /** This member says that Unwritten regions read as zeroes, and has missed no write since. */
   readonly knownZero: boolean;
 }
 
@@ -86,7 +87,7 @@ async function examineBitmap(
     firstUse === null
       ? countStates(await readStates(member, superblock, bitmap.kind, regions))
       : { ...NO_REGIONS, [firstUse]: regions };
-  const record = bitmap.knownZero;
+  const record = hasSeenAll(bitmap, superblock.events) ? bitmap.knownZero : null;
   return {
     type: bitmap.kind,
     events: bitmap.events,

@@ -48,9 +48,9 @@ export interface Surroundings {
 }
 
 /** The bitmap as the members in sync hold it, and what to make of it. */
-interface FoundBitmap {
+export interface FoundBitmap {
   readonly kind: BitmapKind;
-  readonly copies: readonly { readonly device: Device; readonly superblock: BitmapSuperblock }[];
+  readonly copies: readonly { readonly found: OpenMember; readonly superblock: BitmapSuperblock }[];
   readonly rule: LoadRule;
 }
 
@@ -74,7 +74,7 @@ export async function readArray(
   { oneThread }: Pick<Surroundings, "oneThread">,
 ): Promise<LoadedArray> {
   const devices = placeDevices(plan);
-  const found = findBitmap(plan, devices);
+  const found = findBitmap(plan);
   const description = describe(plan, found);
   if (found !== null) refuseOverlap(description, found);
   const regions = Regions.create(
@@ -163,23 +163,22 @@ function deviceOf(
 /**
  * Copies on members in sync that are as new as the array; with none, everything may differ. The
  * freshest superblock says whether there is a bitmap at all, as in md: one member may be an update
- * behind, and that one may have taken the bitmap away or brought it.
+ * behind, and that one may have taken the bitmap away or brought it. Throws bitmap-corrupt.
  */
-function findBitmap(plan: AssemblyPlan<OpenMember>, devices: Devices): FoundBitmap | null {
+export function findBitmap(plan: AssemblyPlan<OpenMember>): FoundBitmap | null {
   if (!hasBitmap(plan.freshest)) return null;
   const inSync = plan.members.filter(({ use }) => use === "in_sync");
-  const copies = inSync.flatMap(({ found, slot }) => {
-    const device = slot === null ? null : devices.slots[slot];
+  const copies = inSync.flatMap(({ found }) => {
     const { bitmap } = found;
-    if (device == null || bitmap === null || bitmap instanceof NbdRaidError) return [];
-    return [{ device, superblock: bitmap }];
+    if (bitmap === null || bitmap instanceof NbdRaidError) return [];
+    return [{ found, superblock: bitmap }];
   });
   const [one, ...others] = copies;
   if (one === undefined) return null;
   const { kind } = one.superblock;
   const odd = others.find(({ superblock }) => superblock.kind !== kind);
   if (odd !== undefined) {
-    const message = `${odd.device.member.path}: the bitmap is ${odd.superblock.kind}, on ${one.device.member.path} it is ${kind}`;
+    const message = `${odd.found.path}: the bitmap is ${odd.superblock.kind}, on ${one.found.path} it is ${kind}`;
     throw new NbdRaidError("bitmap-corrupt", message);
   }
   const { events } = plan.freshest;
@@ -190,12 +189,15 @@ function findBitmap(plan: AssemblyPlan<OpenMember>, devices: Devices): FoundBitm
     const rule = events > 1 ? "stale" : clean ? "first-use-clean" : "first-use";
     return { kind, copies, rule };
   }
-  const bad = BITMAP_FIRST_USE | BITMAP_STALE | BITMAP_WRITE_ERROR;
-  const usable = copies.filter(
-    ({ superblock }) => superblock.events >= events && (superblock.state & bad) === 0,
-  );
+  const usable = copies.filter(({ superblock }) => hasSeenAll(superblock, events));
   if (usable.length > 0) return { kind, copies: usable, rule: "reload" };
   return { kind, copies, rule: "stale" };
+}
+
+/** True if no write of an array with so many events is missing in this copy of the bitmap. */
+export function hasSeenAll(bitmap: BitmapSuperblock, events: number): boolean {
+  const bad = BITMAP_FIRST_USE | BITMAP_STALE | BITMAP_WRITE_ERROR;
+  return bitmap.events >= events && (bitmap.state & bad) === 0;
 }
 
 function describe(
@@ -229,10 +231,10 @@ function describe(
 /** The regions that the array has, whatever the bitmap says of its own size, end before the data. */
 function refuseOverlap({ geometry, regionBytes }: ArrayDescription, found: FoundBitmap): void {
   const regions = regionCount(geometry.trackedBytes, regionBytes);
-  for (const { device } of found.copies) {
-    const end = bitmapOffsetBytes(device.superblock) + bitmapBytes(found.kind, regions);
-    if (end <= device.dataOffset) continue;
-    const message = `${device.member.path}: a bitmap of ${regions} regions reaches into the data`;
+  for (const { path, superblock } of found.copies.map((copy) => copy.found)) {
+    const end = bitmapOffsetBytes(superblock) + bitmapBytes(found.kind, regions);
+    if (end <= superblock.dataOffsetSectors * 512) continue;
+    const message = `${path}: a bitmap of ${regions} regions reaches into the data`;
     throw new NbdRaidError("bitmap-corrupt", message);
   }
 }
@@ -241,8 +243,8 @@ async function loadWithBitmap(regions: Regions, found: FoundBitmap, doubt: Doubt
   const copies =
     found.rule === "reload"
       ? await Promise.all(
-          found.copies.map(({ device }) =>
-            readStates(device.member, device.superblock, found.kind, regions.count),
+          found.copies.map(({ found: { member, superblock } }) =>
+            readStates(member, superblock, found.kind, regions.count),
           ),
         )
       : [];

@@ -10,6 +10,8 @@ import { FileMember } from "../../src/member/file.ts";
 import {
   BITMAP_CLEAN,
   BITMAP_FIRST_USE,
+  BITMAP_STALE,
+  type BitmapSuperblock,
   decodeBitmapSuperblock,
   encodeBitmapSuperblock,
 } from "../../src/metadata/bitmap-superblock.ts";
@@ -137,6 +139,15 @@ describe("examine", () => {
 
   it("says that a member is not known-zero once md has updated the array", async () => {
     change((superblock) => ({ ...superblock, utime: { seconds: 1_700_000_000, microseconds: 0 } }));
+    expect((await examineMember(image)).bitmap?.knownZero).toBe(false);
+  });
+
+  it.each<[why: string, fields: Partial<BitmapSuperblock>]>([
+    ["is older than the array", { events: 0 }],
+    ["says that it is stale", { state: BITMAP_STALE }],
+  ])("says that a member whose bitmap %s is not known-zero", async (_why, fields) => {
+    const bitmap = decodeBitmapSuperblock(readAt(image, BITMAP, 1024), image);
+    writeAt(image, encodeBitmapSuperblock({ ...bitmap, ...fields }), BITMAP);
     expect((await examineMember(image)).bitmap?.knownZero).toBe(false);
   });
 

@@ -86,7 +86,10 @@ async function cutPowerUnderLoad(workshop: Workshop, arrays: readonly Placed[]):
 async function takeOver({ model }: Workshop, of: MdCase, server: Server): Promise<void> {
   expect(await verdictOn(server)).toMatchObject({
     verdict: "start",
-    sync: "resync of the regions that were being written",
+    sync:
+      of.bitmap === "none"
+        ? "resync of everything: there is no bitmap"
+        : "resync of the regions that were being written",
   });
   await server.start();
   await expectContent(server, model);
