@@ -37,5 +37,6 @@ export class Scratch {
 }
 
 function exponentFor(bytes: number): number {
+  if (bytes > 2 ** 31) return Math.ceil(Math.log2(bytes));
   return Math.max(EXPONENT_MIN, 32 - Math.clz32(Math.max(bytes, 1) - 1));
 }

@@ -37,11 +37,17 @@ export interface ParityTrust {
  */
 export type Strategy = "full" | "reconstruct" | "modify" | "decode" | "anew" | "data";
 
-/** A range of columns in which the same data chunks are new. */
-export interface Segment {
+/** A range of columns. */
+export interface Columns {
   /** Offsets in the chunk. */
   readonly start: number;
   readonly end: number;
+  /** Where they begin in a buffer that holds the columns of all segments, and nothing between them. */
+  readonly at: number;
+}
+
+/** Columns in which the same data chunks are new. */
+export interface Segment extends Columns {
   /** By data chunk: its new bytes in this range, or null. */
   readonly fresh: readonly (Uint8Array | null)[];
   readonly strategy: Strategy;
@@ -62,13 +68,15 @@ export function planStripe(
   for (const { start, bytes } of pieces) edges.add(start).add(start + bytes.length);
   const sorted = [...edges].sort((a, b) => a - b);
   const segments: Segment[] = [];
-  for (let at = 0; at + 1 < sorted.length; at++) {
-    const [start, end] = [sorted[at]!, sorted[at + 1]!];
+  let at = 0;
+  for (let edge = 0; edge + 1 < sorted.length; edge++) {
+    const [start, end] = [sorted[edge]!, sorted[edge + 1]!];
     const fresh = freshIn(map, pieces, start, end);
     if (fresh === null) continue;
     const strategy = chooseStrategy(map, fresh, access, trustIn(start, end));
     if (strategy === null) return null;
-    segments.push({ start, end, fresh, strategy });
+    segments.push({ start, end, at, fresh, strategy });
+    at += end - start;
   }
   return segments;
 }

@@ -4,7 +4,13 @@ import type { Kernels } from "../parity/kernels.ts";
 import type { ParityGeometry, StripeMap } from "./geometry/geometry.ts";
 import type { Leg, LegFailure, Legs, LevelHost, StripeWrites } from "./level.ts";
 import type { Scratch } from "./scratch.ts";
-import { type Piece, planStripe, type Segment, type SlotAccess } from "./stripe-plan.ts";
+import {
+  type Columns,
+  type Piece,
+  planStripe,
+  type Segment,
+  type SlotAccess,
+} from "./stripe-plan.ts";
 import { unknownData } from "./unknown-data.ts";
 
 /** More than this is not read or written inline: it would keep the event loop for too long. */
@@ -20,11 +26,9 @@ export interface StripeParts<L extends Leg> {
   readonly writes: StripeWrites;
 }
 
-/** A range of a slot's columns; offsets in the chunk. */
-interface Columns {
+/** Columns of one slot. */
+interface SlotColumns extends Columns {
   readonly slot: number;
-  start: number;
-  end: number;
 }
 
 /**
@@ -38,9 +42,9 @@ export class StripeUpdate<L extends Leg> {
   private readonly pieces: readonly Piece[];
   /** Where the stripe starts on every member's data area. */
   private readonly base: number;
-  /** Columns that the update is about: all buffers of slots hold these. */
+  /** The first column that is written; how many there are, which is how long all buffers are. */
   private readonly start: number;
-  private readonly end: number;
+  private width = 0;
   /** By slot: old bytes, and what was made of them. */
   private readonly columns = new Map<number, Uint8Array>();
   /** Slots that could not be read for this update. */
@@ -55,7 +59,6 @@ export class StripeUpdate<L extends Leg> {
     this.base = stripe * parts.geometry.chunkBytes;
     this.pieces = [...pieces].sort((a, b) => a.index - b.index || a.start - b.start);
     this.start = Math.min(...pieces.map(({ start }) => start));
-    this.end = Math.max(...pieces.map(({ start, bytes }) => start + bytes.length));
   }
 
   async run(): Promise<LegFailure<L>[]> {
@@ -124,7 +127,11 @@ export class StripeUpdate<L extends Leg> {
       trusted: !host.isSuspect(this.base + start, this.base + end),
       built: !host.isDoubtful(this.base + start, this.base + end),
     }));
-    if (segments !== null) return segments;
+    if (segments !== null) {
+      // The same in every plan: it follows from the pieces alone.
+      this.width = segments.reduce((sum, { start, end }) => sum + end - start, 0);
+      return segments;
+    }
     const [failure] = this.unreadable.values();
     throw failure ?? unknownData(this.base + this.start);
   }
@@ -153,14 +160,14 @@ export class StripeUpdate<L extends Leg> {
     return (await Promise.all(waits)).every((read) => read);
   }
 
-  private needsOf(segments: readonly Segment[]): Columns[] {
+  private needsOf(segments: readonly Segment[]): SlotColumns[] {
     return merged(segments.flatMap((segment) => this.needs(segment)));
   }
 
-  private needs({ start, end, fresh, strategy }: Segment): Columns[] {
+  private needs({ start, end, at, fresh, strategy }: Segment): SlotColumns[] {
     const { data } = this.map;
-    const range = (slot: number): Columns => ({ slot, start, end });
-    const readable = ({ slot }: Columns): boolean => this.readable[slot] !== null;
+    const range = (slot: number): SlotColumns => ({ slot, start, end, at });
+    const readable = ({ slot }: SlotColumns): boolean => this.readable[slot] !== null;
     switch (strategy) {
       case "full":
       case "data":
@@ -181,15 +188,17 @@ export class StripeUpdate<L extends Leg> {
     return this.map.q < 0 ? [this.map.p] : [this.map.p, this.map.q];
   }
 
-  private tryRead({ slot, start, end }: Columns): boolean {
+  private tryRead(range: SlotColumns): boolean {
+    const { slot, start } = range;
     const leg = this.readable[slot]!;
-    return leg.member.tryRead(this.column(slot, start, end), leg.dataOffset + this.base + start);
+    return leg.member.tryRead(this.column(slot, range), leg.dataOffset + this.base + start);
   }
 
-  private async read({ slot, start, end }: Columns): Promise<boolean> {
+  private async read(range: SlotColumns): Promise<boolean> {
+    const { slot, start } = range;
     const leg = this.readable[slot]!;
     try {
-      await leg.member.read(this.column(slot, start, end), leg.dataOffset + this.base + start);
+      await leg.member.read(this.column(slot, range), leg.dataOffset + this.base + start);
       return true;
     } catch (error) {
       if (!(error instanceof MemberError)) throw error;
@@ -199,14 +208,14 @@ export class StripeUpdate<L extends Leg> {
     }
   }
 
-  /** Columns [start, end) of a slot; `slot` may be any number that names a buffer. */
-  private column(slot: number, start: number, end: number): Uint8Array {
+  /** These columns of a slot; `slot` may be any number that names a buffer. */
+  private column(slot: number, { start, end, at }: Columns): Uint8Array {
     let buffer = this.columns.get(slot);
     if (buffer === undefined) {
-      buffer = this.parts.scratch.take(this.end - this.start);
+      buffer = this.parts.scratch.take(this.width);
       this.columns.set(slot, buffer);
     }
-    return buffer.subarray(start - this.start, end - this.start);
+    return buffer.subarray(at, at + end - start);
   }
 
   // ---- computing
@@ -229,33 +238,33 @@ export class StripeUpdate<L extends Leg> {
   }
 
   /** Parity of all the data: what is new, and what was read. */
-  private encode({ start, end, fresh }: Segment): void {
+  private encode(segment: Segment): void {
     const { kernels } = this.parts;
     const { data, exponents, p, q } = this.map;
-    const blocks = data.map((slot, index) => fresh[index] ?? this.column(slot, start, end));
-    const intoP = this.column(p, start, end);
+    const blocks = data.map((slot, index) => segment.fresh[index] ?? this.column(slot, segment));
+    const intoP = this.column(p, segment);
     if (q >= 0 && this.writable[q] !== null) {
-      kernels.pq(intoP, this.column(q, start, end), blocks, exponents);
+      kernels.pq(intoP, this.column(q, segment), blocks, exponents);
     } else {
       kernels.xor(intoP, blocks);
     }
   }
 
   /** Old parity and the difference between old and new data. */
-  private modify({ start, end, fresh }: Segment): void {
+  private modify(segment: Segment): void {
     const { kernels } = this.parts;
     const { data, exponents, p, q } = this.map;
     const deltas: Uint8Array[] = [];
-    for (const [index, bytes] of fresh.entries()) {
+    for (const [index, bytes] of segment.fresh.entries()) {
       if (bytes === null) continue;
-      const delta = this.column(data[index]!, start, end);
+      const delta = this.column(data[index]!, segment);
       kernels.xorInto(delta, [bytes]);
       deltas.push(delta);
       if (q >= 0 && this.isModified(q)) {
-        kernels.multiplyInto(this.column(q, start, end), delta, exponents[index]!);
+        kernels.multiplyInto(this.column(q, segment), delta, exponents[index]!);
       }
     }
-    if (this.isModified(p)) kernels.xorInto(this.column(p, start, end), deltas);
+    if (this.isModified(p)) kernels.xorInto(this.column(p, segment), deltas);
   }
 
   private isModified(slot: number): boolean {
@@ -263,13 +272,13 @@ export class StripeUpdate<L extends Leg> {
   }
 
   /** Old bytes of the data chunks that are lost, from what was read. */
-  private decode({ start, end }: Segment): void {
+  private decode(segment: Segment): void {
     const { kernels } = this.parts;
     const { data, exponents, p, q } = this.map;
     const read = (slot: number): boolean => slot >= 0 && this.readable[slot] !== null;
-    const blocks = data.map((slot) => this.column(slot, start, end));
+    const blocks = data.map((slot) => this.column(slot, segment));
     const lost = [...data.keys()].filter((index) => !read(data[index]!));
-    const oldOf = (slot: number) => (read(slot) ? this.column(slot, start, end) : null);
+    const oldOf = (slot: number) => (read(slot) ? this.column(slot, segment) : null);
     kernels.recover(blocks, lost, oldOf(p), oldOf(q), exponents);
   }
 
@@ -328,31 +337,32 @@ export class StripeUpdate<L extends Leg> {
   }
 
   /** What could not be read, and was made of a parity that need not fit it. */
-  private rewritten(segments: readonly Segment[]): Columns[] {
+  private rewritten(segments: readonly Segment[]): SlotColumns[] {
     if (this.unreadable.size === 0) return [];
-    return segments.flatMap(({ start, end, fresh, strategy }) =>
+    return segments.flatMap(({ start, end, at, fresh, strategy }) =>
       this.map.data
         .filter((slot, index) => fresh[index] === null && this.unreadable.has(slot))
         .filter(() => strategy === "anew")
-        .map((slot) => ({ slot, start, end })),
+        .map((slot) => ({ slot, start, end, at })),
     );
   }
 
-  private newParity(segments: readonly Segment[]): Columns[] {
+  private newParity(segments: readonly Segment[]): SlotColumns[] {
     const isMade = (slot: number, strategy: Segment["strategy"]): boolean =>
       strategy === "modify" ? this.isModified(slot) : strategy !== "data";
     return this.parity().flatMap((slot) =>
       segments
         .filter(({ strategy }) => isMade(slot, strategy))
-        .map(({ start, end }) => ({ slot, start, end })),
+        .map(({ start, end, at }) => ({ slot, start, end, at })),
     );
   }
 
-  private columnWrites(ranges: Columns[]): SlotWrite<L>[] {
-    return merged(ranges).flatMap(({ slot, start, end }) => {
+  private columnWrites(ranges: SlotColumns[]): SlotWrite<L>[] {
+    return merged(ranges).flatMap((range) => {
+      const { slot, start } = range;
       const leg = this.writable[slot];
       if (leg == null) return [];
-      const bytes = this.column(slot, start, end);
+      const bytes = this.column(slot, range);
       const offset = leg.dataOffset + this.base + start;
       return [{ leg, offset, length: bytes.length, parts: [bytes] }];
     });
@@ -366,14 +376,14 @@ interface SlotWrite<L> {
   readonly parts: Uint8Array[];
 }
 
-/** Adjacent and overlapping ranges of a slot become one. */
-function merged(ranges: Columns[]): Columns[] {
+/** Adjacent and overlapping ranges of a slot become one: where columns are adjacent buffers are. */
+function merged(ranges: SlotColumns[]): SlotColumns[] {
   const sorted = ranges.sort((a, b) => a.slot - b.slot || a.start - b.start);
-  const result: Columns[] = [];
-  for (const { slot, start, end } of sorted) {
+  const result: { slot: number; start: number; end: number; at: number }[] = [];
+  for (const { slot, start, end, at } of sorted) {
     const last = result.at(-1);
     if (last?.slot === slot && start <= last.end) last.end = Math.max(last.end, end);
-    else result.push({ slot, start, end });
+    else result.push({ slot, start, end, at });
   }
   return result;
 }

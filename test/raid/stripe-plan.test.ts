@@ -40,13 +40,13 @@ describe("pieces", () => {
 
   test("are cut where the chunks that are new change, and what is between them is left out", () => {
     const segments = plan([piece(0, 0, 10), piece(1, 5, 10), piece(0, 20, 30)]);
-    const shape = segments!.map(({ start, end, fresh }) => {
-      return [start, end, fresh.map((bytes) => bytes?.length ?? 0)];
+    const shape = segments!.map(({ start, end, at, fresh }) => {
+      return [start, end, at, fresh.map((bytes) => bytes?.length ?? 0)];
     });
     expect(shape).toEqual([
-      [0, 5, [5, 0, 0]],
-      [5, 10, [5, 5, 0]],
-      [20, 30, [10, 0, 0]],
+      [0, 5, 0, [5, 0, 0]],
+      [5, 10, 5, [5, 5, 0]],
+      [20, 30, 10, [10, 0, 0]],
     ]);
   });
 
