@@ -1,26 +1,22 @@
-/** A member on its own: what its metadata say, with no array running; and their removal. */
-import { resolve } from "node:path";
+/** A member on its own: what its metadata say, with no array running. */
 import { State, STATE_COUNT, stateFromDisk } from "../bitmap/transitions.ts";
 import { NbdRaidError } from "../errors.ts";
 import { FileMember } from "../member/file.ts";
 import type { Member } from "../member/member.ts";
 import {
-  BITMAP_SUPERBLOCK_BYTES,
   type BitmapSuperblock,
   firstUseState,
   regionBytesOf,
 } from "../metadata/bitmap-superblock.ts";
-import { FEATURE_BITMAP_OFFSET } from "../metadata/features.ts";
 import { knownZeroRecordValid } from "../metadata/known-zero.ts";
 import { type BitmapKind, regionCount } from "../metadata/layout.ts";
 import type { Superblock } from "../metadata/superblock.ts";
-import { findSuperblocks, zeroSuperblocks } from "./blank.ts";
-import { bitmapOffsetBytes, readHeaders, readStates } from "./headers.ts";
+import { readHeaders, readStates } from "./headers.ts";
 import { hasSeenAll } from "./load.ts";
 import { type MdSuperblock, mdSuperblock } from "./md-fields.ts";
 
 export interface ExaminedMember {
-  /** Absolute. */
+  /** As it was given: absolute, or a URI, which nothing can be read of. */
   readonly path: string;
   /** What is wrong with the member, in words. The rest is what could be read nevertheless. */
   readonly error: string | null;
@@ -49,11 +45,11 @@ export interface ExaminedBitmap {
 }
 
 /**
- * Reads what a member says of itself, changing nothing. A server may have it meanwhile: then
- * superblock and bitmap may be of different moments. Rejects only for bugs.
+ * Reads what the member at an absolute path says of itself, changing nothing. A server may have it
+ * meanwhile: then superblock and bitmap may be of different moments. Rejects only for bugs.
  */
 export async function examineMember(path: string): Promise<ExaminedMember> {
-  const nothing = { path: resolve(path), superblock: null, bitmap: null };
+  const nothing = { path, superblock: null, bitmap: null };
   try {
     const member = await FileMember.openUnlocked(path);
     try {
@@ -113,36 +109,4 @@ function countStates(bytes: Uint8Array): Counts {
     needSync: counts[State.NeedSync]!,
     syncing: counts[State.Syncing]!,
   };
-}
-
-/**
- * Makes a member forget its array, durably; its data stays. Throws an NbdRaidError:
- * member-foreign (no md superblock), member-in-use, member-not-file, member-unreadable; or a
- * MemberError.
- */
-export async function zeroSuperblock(path: string): Promise<void> {
-  const member = await FileMember.open(path, { readOnly: false });
-  try {
-    const bitmapOffset = await findBitmap(member);
-    const superblocks = await findSuperblocks(member);
-    if (superblocks.length === 0)
-      throw new NbdRaidError("member-foreign", `${member.path} has no md superblock`);
-    await zeroSuperblocks(member, superblocks);
-    if (bitmapOffset === null) return;
-    await member.writeDurable(new Uint8Array(BITMAP_SUPERBLOCK_BYTES), bitmapOffset);
-  } finally {
-    await member.close();
-  }
-}
-
-/** Null also where the superblock is damaged: then there is no telling. */
-async function findBitmap(member: Member): Promise<number | null> {
-  try {
-    const { superblock } = await readHeaders(member);
-    const hasBitmap = (superblock.featureMap & FEATURE_BITMAP_OFFSET) !== 0;
-    return hasBitmap ? bitmapOffsetBytes(superblock) : null;
-  } catch (error) {
-    if (error instanceof NbdRaidError) return null;
-    throw error;
-  }
 }

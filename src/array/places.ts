@@ -1,8 +1,8 @@
 /** Where the members of an array to be made are, or will be: paths, before anything is opened. */
 import { realpath, stat } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { NbdRaidError } from "../errors.ts";
-import { identityOf } from "../member/open-file.ts";
+import { absoluteFile, identityOf } from "../member/open-file.ts";
 
 export interface Place {
   /** Absolute. */
@@ -12,12 +12,9 @@ export interface Place {
   readonly exists: boolean;
 }
 
-const URI = /^[a-z+]+:\/\//;
-
 /** Throws an NbdRaidError: member-not-file, member-unreadable (its folder is absent, too). */
 export async function findPlace(given: string): Promise<Place> {
-  if (URI.test(given)) throw new NbdRaidError("member-not-file", `${given} is not a file`);
-  const path = resolve(given);
+  const path = absoluteFile(given);
   try {
     const found = await statIfThere(path);
     if (found !== null) return { path, identity: identityOf(path, found), exists: true };

@@ -1,5 +1,4 @@
 import { readSync, writeSync } from "node:fs";
-import { resolve as absolutePath } from "node:path";
 import { performance } from "node:perf_hooks";
 import { assert } from "../errors.ts";
 import { cachedRead, cachedReadv, UNSUPPORTED } from "../platform/cached-read.ts";
@@ -9,7 +8,7 @@ import { readvFully, writeFully, writevFully } from "./blocking.ts";
 import { InlineWrites } from "./inline-writes.ts";
 import { MemberError } from "./member.ts";
 import type { Member } from "./member.ts";
-import { openFile } from "./open-file.ts";
+import { absoluteFile, openFile } from "./open-file.ts";
 import type { OpenFile } from "./open-file.ts";
 import {
   closeDescriptor,
@@ -68,7 +67,7 @@ export class FileMember implements Member {
 
   /** Throws an NbdRaidError: member-unreadable, member-not-file, member-in-use. */
   static async open(path: string, options: { readOnly: boolean }): Promise<FileMember> {
-    const absolute = absolutePath(path);
+    const absolute = absoluteFile(path);
     const file = await openFile(absolute, options.readOnly);
     return new FileMember(absolute, options.readOnly, file);
   }
@@ -78,7 +77,7 @@ export class FileMember implements Member {
    * from one read to the next. Throws an NbdRaidError: member-unreadable, member-not-file.
    */
   static async openUnlocked(path: string): Promise<FileMember> {
-    const absolute = absolutePath(path);
+    const absolute = absoluteFile(path);
     return new FileMember(absolute, true, await openFile(absolute, true, true));
   }
 

@@ -1,6 +1,7 @@
 /** Opening the file behind a member: what it is, whether we may have it, and its descriptors. */
 import { constants, statSync } from "node:fs";
 import type { BigIntStats } from "node:fs";
+import { resolve } from "node:path";
 import { NbdRaidError } from "../errors.ts";
 import type { ErrorCode } from "../errors.ts";
 import { punchHole } from "../platform/fallocate.ts";
@@ -23,6 +24,14 @@ export interface OpenFile {
   readonly punches: boolean;
   /** To be called before the descriptors are closed. */
   readonly unlock: Unlock;
+}
+
+const URI = /^[a-z+]+:\/\//;
+
+/** The absolute path of a file. Throws member-not-file for a URI, which is no name of one. */
+export function absoluteFile(given: string): string {
+  if (URI.test(given)) throw new NbdRaidError("member-not-file", `${given} is not a file`);
+  return resolve(given);
 }
 
 const { O_RDONLY, O_RDWR, O_DSYNC, O_EXCL } = constants;

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { createArray } from "../../src/array/create.ts";
 import type { CreateRequest } from "../../src/array/create-request.ts";
-import { examineMember, zeroSuperblock } from "../../src/array/examine.ts";
+import { examineMember } from "../../src/array/examine.ts";
+import { forgetArrays } from "../../src/array/forget.ts";
 import { type Clock, systemClock } from "../../src/clock.ts";
 import { FileMember } from "../../src/member/file.ts";
 import {
@@ -242,6 +243,12 @@ describe("examine", () => {
     expect(examined).toMatchObject({ path, superblock: null, bitmap: null });
     expect(examined.error).toContain(says);
   });
+
+  it("takes a URI for no file, and names it as it was given", async () => {
+    const uri = "nbd://somewhere/data";
+    const error = `${uri} is not a file`;
+    expect(await examineMember(uri)).toEqual({ path: uri, superblock: null, bitmap: null, error });
+  });
 });
 
 describe("zero-superblock", () => {
@@ -249,19 +256,19 @@ describe("zero-superblock", () => {
     writeAt(image, Buffer.alloc(LENGTH, "data"), 0);
     writeAt(image, readAt(join(folder.path, "b"), SUPERBLOCK, 4096 + 1024), SUPERBLOCK);
     const expected = readAt(image, 0, LENGTH).fill(0, SUPERBLOCK, STATES);
-    await zeroSuperblock(image);
+    await forgetArrays([image]);
     expect(readAt(image, 0, LENGTH).equals(expected)).toBe(true);
     expect((await examineMember(image)).error).toContain("no md superblock");
   });
 
   it("lets create take an image again that was never written", async () => {
-    await zeroSuperblock(image);
+    await forgetArrays([image]);
     await create(["a"]);
   });
 
   it("takes a damaged superblock too", async () => {
     flip(SUPERBLOCK + 40);
-    await zeroSuperblock(image);
+    await forgetArrays([image]);
     expect(readAt(image, SUPERBLOCK, 4096).equals(Buffer.alloc(4096))).toBe(true);
   });
 
@@ -272,7 +279,7 @@ describe("zero-superblock", () => {
       superblock.writeBigUInt64LE(BigInt(place / 512), 144);
       writeAt(image, superblock, place);
     }
-    await zeroSuperblock(image);
+    await forgetArrays([image]);
     for (const place of [...places, SUPERBLOCK]) {
       expect(readAt(image, place, 4096).equals(Buffer.alloc(4096))).toBe(true);
     }
@@ -281,15 +288,34 @@ describe("zero-superblock", () => {
   it("refuses a member that is in use", async () => {
     const before = snapshot(folder.path);
     const server = await FileMember.open(image, { readOnly: false });
-    await expect(zeroSuperblock(image)).rejects.toMatchObject({ code: "member-in-use" });
+    await expect(forgetArrays([image])).rejects.toMatchObject({ code: "member-in-use" });
     await server.close();
     expect(snapshot(folder.path)).toEqual(before);
   });
 
+  it("changes none of several if one of them is refused", async () => {
+    const blank = makeImage(join(folder.path, "blank"), MiB);
+    const before = snapshot(folder.path);
+    const other = join(folder.path, "b");
+    for (const [bad, code] of [
+      [join(folder.path, "nothere"), "member-unreadable"],
+      [blank, "member-foreign"],
+      [folder.path, "member-not-file"],
+      [join(folder.path, "./a"), "member-listed-twice"],
+      ["nbd://somewhere", "member-not-file"],
+    ] as const) {
+      await expect(forgetArrays([image, bad, other])).rejects.toMatchObject({ code });
+      expect(snapshot(folder.path)).toEqual(before);
+    }
+    await forgetArrays([image, other]);
+    for (const path of [image, other])
+      expect((await examineMember(path)).error).toContain("no md superblock");
+  });
+
   it.each([0, 4096, MiB])("refuses %i bytes without a superblock", async (sizeBytes) => {
     const path = makeImage(join(folder.path, "x"), sizeBytes);
-    await expect(zeroSuperblock(path)).rejects.toMatchObject({ code: "member-foreign" });
-    await expect(zeroSuperblock(path)).rejects.toMatchObject({ code: "member-foreign" });
+    await expect(forgetArrays([path])).rejects.toMatchObject({ code: "member-foreign" });
+    await expect(forgetArrays([path])).rejects.toMatchObject({ code: "member-foreign" });
   });
 });
 

@@ -10,9 +10,9 @@ export function addZeroSuperblock(program: Command, { terminal }: Context): void
     .addOption(jsonOption())
     .addHelpText("after", "\nExample:\n  nbd-raid zero-superblock old.img\n")
     .action(async (paths: string[], { json }: { json?: true }) => {
-      const { zeroSuperblock } = await import("../../array/examine.ts");
+      const { forgetArrays } = await import("../../array/forget.ts");
       const members = paths.map(absoluteMember);
-      for (const member of members) await zeroSuperblock(member);
+      await forgetArrays(members);
       if (json) printJson(terminal.stdout, { version: 1, members });
     });
 }
