@@ -13,7 +13,7 @@ import { makeZero } from "./zeroes.ts";
  * stable storage when it resolves.
  *
  * Throws an NbdRaidError, having left nothing behind: member-not-empty (the file exists),
- * no-space, member-unreadable.
+ * no-space, io-error (the file system takes no file of this length), member-unreadable.
  */
 export async function createImageFile(
   path: string,
@@ -32,7 +32,9 @@ export async function createImageFile(
     }
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new NbdRaidError(codeOf(error), `cannot make ${path}: ${reason}`, { cause: error });
+    const what = codeOf(error) === "io-error" ? ` of ${options.sizeBytes} bytes` : "";
+    const message = `cannot make ${path}${what}: ${reason}`;
+    throw new NbdRaidError(codeOf(error), message, { cause: error });
   }
 }
 
@@ -63,8 +65,9 @@ function codeOf(error: unknown): ErrorCode {
       return "member-not-empty";
     case "ENOSPC":
     case "EDQUOT":
-    case "EFBIG":
       return "no-space";
+    case "EFBIG": // the file system takes no file of this length: room would not help
+      return "io-error";
     default:
       return "member-unreadable";
   }

@@ -8,9 +8,11 @@ import {
   readlinkSync,
   renameSync,
   type Stats,
+  statSync,
   unlinkSync,
 } from "node:fs";
 import net from "node:net";
+import { dirname } from "node:path";
 import { NbdRaidError } from "../errors.ts";
 import { formatUri, type Address } from "./uri.ts";
 
@@ -88,6 +90,7 @@ async function listenUnix(
   if (Buffer.byteLength(path) > SOCKET_PATH_BYTES_MAX) {
     throw new NbdRaidError("address-invalid", `socket path too long: ${path}`);
   }
+  assertFolder(dirname(path));
   await removeStaleSocket(path);
   const server = await bindPrivately(path, formatUri(address), events);
   const made = lstatSync(path);
@@ -100,6 +103,16 @@ async function listenUnix(
     throw listenError(error as NodeJS.ErrnoException, formatUri(address));
   }
   return { address, close: () => closeUnix(server, path, made) };
+}
+
+/** libuv says "permission denied" where a folder is missing, as Windows does. */
+function assertFolder(path: string): void {
+  try {
+    if (statSync(path, { throwIfNoEntry: false }) !== undefined) return;
+  } catch {
+    return; // there may be one: let bind say what is wrong
+  }
+  throw new NbdRaidError("address-invalid", `there is no folder ${path}`);
 }
 
 async function removeStaleSocket(path: string): Promise<void> {

@@ -178,7 +178,7 @@ describe("an array to be made in a directory", () => {
     ["data --size 4M a.img b.img", "usage", /NBD_RAID_CREATE: required option '--level/],
     ["data --level 1 --size 4M --nope a.img b.img", "usage", /NBD_RAID_CREATE: unknown option/],
     ["data --level 1 a.img b.img", "member-unreadable", /NBD_RAID_CREATE: /],
-    ["--help", "usage", /NBD_RAID_CREATE: /],
+    ["--help", "usage", /NBD_RAID_CREATE: --help is no array/],
     ["data --level 5 --size 4M a.img", "usage", /NBD_RAID_CREATE: /],
   ])("is not made of %j", async (create, code, message) => {
     const directory = await temporaryFolder();

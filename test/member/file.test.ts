@@ -238,4 +238,30 @@ describe("createImageFile", () => {
     await expect(made).rejects.toThrow(NbdRaidError);
     expect(statSync(path, { throwIfNoEntry: false })).toBeUndefined();
   });
+
+  it("does not ask for space where no file may be as long", async ({ skip }) => {
+    const path = join(folder.path, "long");
+    const sizeBytes = Number.MAX_SAFE_INTEGER;
+    writeFileSync(path, "");
+    skip(
+      takes(() => truncateSync(path, sizeBytes)),
+      "this file system has files of any length",
+    );
+    rmSync(path);
+    await expect(createImageFile(path, { sizeBytes, allocatedBytes: 512 })).rejects.toMatchObject({
+      code: "io-error",
+      message: expect.stringContaining(
+        `cannot make ${path} of ${sizeBytes} bytes: EFBIG`,
+      ) as string,
+    });
+  });
 });
+
+function takes(act: () => void): boolean {
+  try {
+    act();
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -110,6 +110,12 @@ describe("listening", () => {
     await expect(newServer().listen(uri)).rejects.toMatchObject({ code: "address-invalid" });
   });
 
+  it("a Unix socket in a folder that is missing says so, not that it may not be made", async () => {
+    const refused = newServer().listen("nbd+unix:///?socket=/nowhere/at/all");
+    const message = expect.stringContaining("there is no folder /nowhere/at") as string;
+    await expect(refused).rejects.toMatchObject({ code: "address-invalid", message });
+  });
+
   it("a descriptor that is no socket is descriptor-invalid", async () => {
     const fd = openSync(path.join(temporaryFolder(), "file"), "w");
     onTestFinished(() => closeSync(fd));

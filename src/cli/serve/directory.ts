@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { Command } from "commander";
+import { Command, CommanderError } from "commander";
 import type { Logger } from "pino";
 import { assertWritable, type DirectoryContent, findMembers } from "../../array/find-members.ts";
 import { NbdRaidError } from "../../errors.ts";
@@ -79,7 +79,14 @@ async function createIn(
       throw new NbdRaidError("usage", `a name of a file in ${directory} is meant, not ${path}`);
     await program.parseAsync(["create", ...words], { from: "user" });
   } catch (error) {
-    const { code, message } = asFailure(error);
+    const { code, message } = isHelp(error) ? HELP_ASKED : asFailure(error);
     throw new NbdRaidError(code, `NBD_RAID_CREATE: ${message}`, { cause: error });
   }
+}
+
+const HELP_ASKED = { code: "usage", message: "--help is no array to be made" } as const;
+
+/** Commander's way to end what it has printed help for. */
+function isHelp(error: unknown): boolean {
+  return error instanceof CommanderError && error.exitCode === 0;
 }
