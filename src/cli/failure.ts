@@ -1,6 +1,7 @@
 import { CommanderError } from "commander";
 import { errorDocument, operatingError } from "../control/failure.ts";
 import { type ErrorCode, NbdRaidError } from "../errors.ts";
+import { printable, printableLines } from "./render/printable.ts";
 import { printJson, type Terminal } from "./terminal.ts";
 
 export const EXIT_USAGE = 64;
@@ -18,8 +19,8 @@ export function reportFailure(
   { stdout, stderr }: Terminal,
 ): number {
   const error = asFailure(thrown);
-  stderr.write(`nbd-raid: ${error.message} (${error.remedy})\n`);
-  if (error.code === "internal") stderr.write(`${stackOf(thrown)}\n`);
+  stderr.write(`nbd-raid: ${printable(error.message)} (${error.remedy})\n`);
+  if (error.code === "internal") stderr.write(`${printableLines(stackOf(thrown))}\n`);
   if (json) printJson(stdout, { version: 1, error: errorDocument(error) });
   return exitCodeOf(error);
 }

@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
 import { NbdRaidError } from "../../errors.ts";
 import { type Context, jsonOption, memberIn } from "../context.ts";
+import { printable } from "../render/printable.ts";
 import { formatBytes, parseSize } from "../sizes.ts";
 import { printJson } from "../terminal.ts";
 
@@ -84,7 +85,7 @@ export function addCreate(program: Command, { terminal, directory = "." }: Conte
         printJson(terminal.stdout, { version: 1, name, uuid, size: sizeBytes, members });
       } else {
         const size = `${formatBytes(created.sizeBytes)} (${created.sizeBytes} bytes)`;
-        terminal.stdout.write(`${name}: ${size}, uuid ${created.uuid}\n`);
+        terminal.stdout.write(`${printable(name)}: ${size}, uuid ${created.uuid}\n`);
       }
     });
 }

@@ -1,5 +1,6 @@
 import type { AssemblyReport } from "../../array/check-assembly.ts";
 import { formatBytes } from "../sizes.ts";
+import { printable } from "./printable.ts";
 import { renderTable } from "./table.ts";
 
 const VERDICTS: Record<AssemblyReport["verdict"], string> = {
@@ -10,7 +11,8 @@ const VERDICTS: Record<AssemblyReport["verdict"], string> = {
 };
 
 /** What `serve` would do with an array's members, and why. */
-export function renderAssembly(report: AssemblyReport): string {
+export function renderAssembly(found: AssemblyReport): string {
+  const report = printable(found);
   const { name, uuid, raidDisks, verdict, reason, sync } = report;
   const inUse = report.members.filter(({ use }) => use === "in_sync").length;
   const lines = [

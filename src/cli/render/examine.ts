@@ -2,6 +2,7 @@ import type { ExaminedBitmap, ExaminedMember } from "../../array/examine.ts";
 import { arraySizeBytes, layoutInWords, type MdSuperblock } from "../../array/md-fields.ts";
 import { FEATURE_RECOVERY_OFFSET } from "../../metadata/features.ts";
 import { formatBytes } from "../sizes.ts";
+import { printable } from "./printable.ts";
 import { renderTime } from "./sync.ts";
 
 type Line = [label: string, value: string];
@@ -12,7 +13,8 @@ const ROLES: Readonly<Record<number, string>> = { 0xffff: "spare", 0xfffe: "faul
 const SLOT_MAX = 0xff00;
 
 /** One member as `mdadm --examine` shows it, and what its bitmap says. */
-export function renderExamined({ path, error, superblock, bitmap }: ExaminedMember): string {
+export function renderExamined(member: ExaminedMember): string {
+  const { path, error, superblock, bitmap } = printable(member);
   const lines: Line[] = [];
   if (superblock !== null) lines.push(...superblockLines(superblock));
   if (bitmap !== null) lines.push(...bitmapLines(bitmap));

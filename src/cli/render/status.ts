@@ -3,11 +3,13 @@ import type { Connection, StatusDocument } from "../../control/api.ts";
 import { formatBytes, formatDuration } from "../sizes.ts";
 import type { Colour, Paint } from "../terminal.ts";
 import { adviceFor } from "./advice.ts";
+import { printable } from "./printable.ts";
 import { renderTable } from "./table.ts";
 import { SYNC_PARTICIPLES, percent, renderLastSync, renderSync, syncFraction } from "./sync.ts";
 
 /** `nbd-raid status` for people. */
-export function renderStatus({ arrays, connections }: StatusDocument, paint: Paint): string {
+export function renderStatus(document: StatusDocument, paint: Paint): string {
+  const { arrays, connections } = printable(document);
   const blocks = arrays.map((array) => renderArray(array, paint));
   if (connections.length > 0) blocks.push(renderConnections(connections));
   return blocks.join("\n");
@@ -35,7 +37,8 @@ export function renderArray(array: ArrayStatus, paint: Paint): string {
 }
 
 /** One line, for after a change: `data: active, degraded, recovering 12.6% [U_], 128 sectors differ` */
-export function renderSummary(array: ArrayStatus): string {
+export function renderSummary(status: ArrayStatus): string {
+  const array = printable(status);
   const { sync } = array;
   const done = sync === null || sync.pending ? "" : ` ${percent(syncFraction(sync))}`;
   const differ = array.mismatchCount === 0 ? "" : `, ${array.mismatchCount} sectors differ`;

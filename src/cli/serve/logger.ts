@@ -1,17 +1,22 @@
 import { writeSync } from "node:fs";
 import { type DestinationStream, type Logger, pino } from "pino";
+import { printableLines } from "../render/printable.ts";
 import type { Terminal } from "../terminal.ts";
 import type { LogLevel } from "./log-levels.ts";
 
 const STDERR = 2;
 
 /** To stderr: JSON lines, or text if a person reads it. Never throws, see {@link writerTo}. */
-export async function createLogger(level: LogLevel, { stderr, env }: Terminal): Promise<Logger> {
-  const out = writerTo(STDERR);
+export async function createLogger(
+  level: LogLevel,
+  { stderr, env }: Pick<Terminal, "stderr" | "env">,
+  out = writerTo(STDERR),
+): Promise<Logger> {
   if (!stderr.isTTY) return pino({ level }, out);
   const { prettyFactory } = await import("pino-pretty");
   const inWords = prettyFactory({ colorize: !env["NO_COLOR"], ignore: "pid,hostname" });
-  return pino({ level }, { write: (line) => out.write(inWords(line)) });
+  const show = (line: string): string => inWords(printableLines(JSON.parse(line)));
+  return pino({ level }, { write: (line) => out.write(show(line)) });
 }
 
 /**
