@@ -26,8 +26,12 @@ export interface WritePathParts {
   readonly failures: Failures;
   readonly geometry: AnyGeometry;
   readonly level: Level<Device>;
+  /** A slot is not in sync. */
+  readonly degraded: () => boolean;
   /** Regions need a sync: a write found no space, or no member took it. */
   readonly syncNeeded: () => void;
+  /** Superblocks say that writers may be at work. */
+  readonly activated: () => void;
   /** A member that is rebuilt had no space for a write: the rebuild is not done with its region. */
   readonly targetMissed: () => void;
 }
@@ -257,8 +261,9 @@ export class WritePath {
       // Members in sync fit together: only what is rebuilt lacks this.
       this.parts.targetMissed();
     } else if (this.parts.geometry.redundant) {
-      for (const [first, last] of regions) this.parts.bitmap.needsSync(first, last);
-      this.parts.syncNeeded();
+      // A sync that failed here would fail again: once more only for what it did not know of.
+      const found = regions.map(([first, last]) => this.parts.bitmap.needsSync(first, last));
+      if (found.includes(true)) this.parts.syncNeeded();
     }
     return (noSpace[0] ?? broken[0])!.error;
   }
@@ -271,6 +276,7 @@ export class WritePath {
         .update(0)
         .then(() => {
           this.active = true;
+          this.parts.activated();
         })
         .finally(() => {
           this.activating = null;
@@ -322,15 +328,20 @@ export class WritePath {
     this.syncedChanges = changes;
   }
 
-  /** Nothing is Dirty: once everything is synced, the superblock may say so. */
+  /**
+   * Nobody writes: once everything is synced, the superblock may say so. What is marked while a
+   * member is absent, that member lacks; those that are here fit together all the same, and after a
+   * crash nothing of it is in doubt (md's safe mode).
+   */
   async markCleanIfIdle(): Promise<void> {
-    const { bitmap, failures, metadata } = this.parts;
+    const { bitmap, degraded, failures, metadata } = this.parts;
+    if (!this.active || this.underWay > 0 || !failures.clear) return;
     // What was written before the start may not be durable, though nothing is Dirty.
     if (!this.isSynced) await this.gate.request();
     const { dirty, needSync, syncing } = bitmap.regions.counts();
     if (!this.active || this.underWay > 0 || this.stopping) return;
-    if (!this.isSynced || dirty + needSync + syncing > 0) return;
-    if (bitmap.regions.anySuspect() || !failures.clear) return;
+    if (!this.isSynced || bitmap.regions.anySuspect() || !failures.clear) return;
+    if (!degraded() && dirty + needSync + syncing > 0) return;
     this.active = false;
     this.activating ??= metadata.update("clean").finally(() => {
       this.activating = null;

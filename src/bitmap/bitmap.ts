@@ -165,15 +165,21 @@ export class WriteBitmap {
     this.regions.apply(region, Action.Daemon, conditions);
   }
 
-  /** A write failed for want of space: members differ here until a sync has run. */
-  needsSync(first: number, last: number): void {
+  /**
+   * A write failed on members that stay: they differ here until a sync has run. False if that was
+   * known already.
+   */
+  needsSync(first: number, last: number): boolean {
+    let isNew = false;
     for (let region = first; region <= last; region++) {
       assert(this.regions.state(region) >= State.Dirty, "a region is marked before its data");
+      isNew ||= !this.regions.isSuspect(region);
       this.regions.setSuspect(region, true);
       if (this.regions.state(region) !== State.Dirty) continue;
       this.regions.apply(region, Action.Stale, this.host.conditions());
       this.marks?.mark(Math.floor(region / REGIONS_PER_BLOCK));
     }
+    return isNew;
   }
 
   /** Marks every block as changed, so that the next `flush` writes the whole bitmap. */

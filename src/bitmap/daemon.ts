@@ -5,13 +5,18 @@ import { State } from "./transitions.ts";
 
 /** What the daemon asks of the array around it. */
 export interface DaemonHost {
-  /** Nothing may be cleaned: the array is degraded, failed or stopping. */
+  /** False: nothing may be cleaned, for the array is degraded or failed. */
   mayClean(): boolean;
+  /** Superblocks say that writers may be at work, which the daemon ends when there are none. */
+  isActive(): boolean;
   /** One fdatasync a member; false if any failed: then nothing is cleaned. */
   syncMembers(): Promise<boolean>;
   /** Before any block turns Dirty to Clean: `events_cleared` is current and durable. */
   recordEventsCleared(): Promise<void>;
-  /** A pass ended and left nothing Dirty. */
+  /**
+   * There is nothing to wait for: a pass left nothing Dirty, or nothing may be cleaned and no writer
+   * has come for a while.
+   */
   idle(): Promise<void>;
   /** A pass could not finish; it is tried again. */
   failed(error: unknown): void;
@@ -60,11 +65,20 @@ export class Daemon {
     this.arm();
   }
 
+  /** Superblocks say active from now on. */
+  wake(): void {
+    this.arm();
+  }
+
   /** Settings changed: the wait under way starts anew. */
   rearm(): void {
     this.cancel?.();
     this.cancel = null;
-    if (this.dirtySince !== null) this.arm();
+    if (this.isWanted) this.arm();
+  }
+
+  private get isWanted(): boolean {
+    return this.dirtySince !== null || this.host.isActive();
   }
 
   /** No pass begins after this; resolves when the one under way has ended. */
@@ -86,7 +100,7 @@ export class Daemon {
           .catch((error: unknown) => this.host.failed(error))
           .finally(() => {
             this.running = null;
-            if (this.dirtySince !== null) this.arm();
+            if (this.isWanted) this.arm();
           });
       });
     });
@@ -99,8 +113,12 @@ export class Daemon {
 
   private async pass(stamps: readonly number[]): Promise<void> {
     const began = this.clock.now();
-    if (!this.host.mayClean()) return;
-    const candidates = this.note((page, stamp) => stamps[page] === stamp, Infinity);
+    const isQuiet = (page: number, stamp: number): boolean => stamps[page] === stamp;
+    if (!this.host.mayClean()) {
+      if (this.stamps().every((stamp, page) => isQuiet(page, stamp))) await this.host.idle();
+      return;
+    }
+    const candidates = this.note(isQuiet, Infinity);
     if (!(await this.clean(candidates))) return;
     this.lastRun = this.clock.wallTime();
     const { dirty, needSync, syncing } = this.bitmap.regions.counts();
@@ -110,10 +128,12 @@ export class Daemon {
 
   /**
    * A checkpoint of a resync: regions below `end` that are Dirty and idle now turn Clean at once.
-   * False if a sync failed.
+   * True if there were any, and every member has been synced for them.
    */
   async checkpoint(end: number): Promise<boolean> {
-    return this.host.mayClean() && (await this.clean(this.note(() => true, end)));
+    if (!this.host.mayClean()) return false;
+    const candidates = this.note(() => true, end);
+    return candidates.length > 0 && (await this.clean(candidates));
   }
 
   private note(idle: (page: number, stamp: number) => boolean, end: number): Candidate[] {

@@ -269,8 +269,17 @@ describe("a write that found no space", () => {
     const world = new BitmapWorld(BLOCK_BYTES);
     world.force(NeedSync, 3);
     await world.bitmap.begin(3, 3);
-    world.bitmap.needsSync(3, 3);
+    expect(world.bitmap.needsSync(3, 3)).toBe(true);
     expect(world.regions.isSuspect(3)).toBe(true);
+  });
+
+  test("tells whether that was known, so that a sync that failed is not tried for each write", async () => {
+    const world = new BitmapWorld(BLOCK_BYTES);
+    await world.bitmap.begin(3, 4);
+    expect(world.bitmap.needsSync(3, 3)).toBe(true);
+    expect(world.bitmap.needsSync(3, 3)).toBe(false);
+    expect(world.bitmap.needsSync(3, 4)).toBe(true);
+    expect(world.bitmap.needsSync(3, 4)).toBe(false);
   });
 
   test("in a region that was never marked is a broken invariant", () => {

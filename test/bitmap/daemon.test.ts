@@ -16,6 +16,7 @@ let daemon: Daemon;
 /** What the daemon asked of its host, in order. */
 let log: string[];
 let mayClean: boolean;
+let isActive: boolean;
 let syncMembers: () => Promise<boolean>;
 let recordEventsCleared: () => Promise<void>;
 
@@ -24,10 +25,12 @@ beforeEach(() => {
   clock = new FakeClock();
   log = [];
   mayClean = true;
+  isActive = false;
   syncMembers = () => Promise.resolve(true);
   recordEventsCleared = () => Promise.resolve();
   const host = {
     mayClean: () => mayClean,
+    isActive: () => isActive,
     syncMembers: () => {
       log.push("sync");
       return syncMembers();
@@ -68,6 +71,18 @@ describe("timing", () => {
     await world.write(1);
     await clock.pass(10 * SLEEP_MS);
     expect(log).toEqual(["sync", "record", "idle"]);
+  });
+
+  test("an array that superblocks call active has them, until they do not", async () => {
+    isActive = true;
+    daemon.wake();
+    await clock.pass(SLEEP_MS);
+    expect(log).toEqual(["idle"]);
+    await clock.pass(SLEEP_MS);
+    expect(log).toEqual(["idle", "idle"]);
+    isActive = false;
+    await clock.pass(10 * SLEEP_MS);
+    expect(log).toEqual(["idle", "idle", "idle"]);
   });
 
   test("a page that was written within `idle` before the pass waits for the next", async () => {
@@ -170,11 +185,15 @@ describe("what keeps a pass from cleaning anything", () => {
     expect(stateOf(1)).toBe(Clean);
   });
 
-  test("a host that forbids it: nothing is even synced", async () => {
+  test("a host that forbids it: nothing is even synced, and it hears when nobody writes", async () => {
     await world.write(1);
     mayClean = false;
     await clock.pass(SLEEP_MS);
-    expect(log).toEqual([]);
+    expect(log).toEqual(["idle"]);
+    await clock.pass(SLEEP_MS - 1000);
+    await world.write(1);
+    await clock.pass(1000);
+    expect(log).toEqual(["idle"]);
     mayClean = true;
     await clock.pass(SLEEP_MS);
     expect(stateOf(1)).toBe(Clean);
@@ -281,8 +300,8 @@ describe("a checkpoint of a resync", () => {
     expect(stateOf(9)).toBe(Dirty);
   });
 
-  test("with nothing to turn costs nothing", async () => {
-    expect(await daemon.checkpoint(100)).toBe(true);
+  test("with nothing to turn has synced nobody, and says so", async () => {
+    expect(await daemon.checkpoint(100)).toBe(false);
     expect(log).toEqual([]);
   });
 
