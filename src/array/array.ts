@@ -114,6 +114,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       this.bitmap,
       {
         mayClean: () => this.devices.degraded === 0 && this.failures.clear,
+        isActive: () => this.isActive,
         syncMembers: () => this.syncForDaemon(),
         recordEventsCleared: () => this.metadata.recordEventsCleared(),
         idle: () => this.writes.markCleanIfIdle(),
@@ -171,7 +172,9 @@ export class RaidArray implements BlockDevice, ArrayControl {
       geometry,
       level,
       syncNeeded: () => this.syncs.renew(),
-      targetMissed: () => (this.targetMissed = true),
+      degraded: () => this.devices.degraded > 0,
+      activated: () => this.daemon.wake(),
+      targetMissed: () => this.targetLacks(),
     });
     const { writes } = this;
     this.stored = new Extents({
@@ -231,7 +234,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
     await this.bitmap.flush();
     this.syncs.request();
     this.membership.fillSlots();
-    if (this.isActive) this.daemon.poke();
+    if (this.isActive) this.daemon.wake();
   }
 
   // ---- requests
@@ -303,6 +306,18 @@ export class RaidArray implements BlockDevice, ArrayControl {
     else if (this.devices.degraded === 0) this.syncs.renew();
   }
 
+  /**
+   * A member that is rebuilt had no space for a write. What its superblock calls finished, md and,
+   * without a bitmap, the next start would not look at again: from now on that is nothing.
+   */
+  private targetLacks(): void {
+    this.targetMissed = true;
+    for (const device of this.devices.rebuilding()) {
+      if (device.recovery === null) continue;
+      device.recovery = { ...device.recovery, offset: 0, lacks: true };
+    }
+  }
+
   private async syncForDaemon(): Promise<boolean> {
     await this.writes.sync();
     return this.devices.degraded === 0;
@@ -314,14 +329,15 @@ export class RaidArray implements BlockDevice, ArrayControl {
     end: number,
   ): Promise<void> {
     if (action === "resync") {
-      // Where nothing may turn Clean, what clients have read must still outlast the source.
+      // Also where nothing turns Clean: what the sync has written counts as no client's change,
+      // so no FLUSH and no stop makes it durable; and what clients have read outlasts the source.
       if (!(await this.daemon.checkpoint(end))) await this.writes.sync();
       this.daemon.poke();
       return;
     }
     await this.writes.sync();
     for (const device of targets) {
-      if (device.recovery === null) continue;
+      if (device.recovery === null || device.recovery.lacks === true) continue;
       const done = Math.min(end * this.regions.regionBytes, this.regions.trackedBytes);
       device.recovery = { ...device.recovery, offset: this.about.geometry.memberDone(done) };
     }
@@ -339,7 +355,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
     this.targetMissed = false;
     for (const device of left) {
       device.state = again ? "rebuilding" : "in_sync";
-      device.recovery = again ? { byBitmap: true, offset: 0 } : null;
+      device.recovery = again ? { byBitmap: this.hasRegions, offset: 0 } : null;
     }
     if (again) return;
     this.devices.changed();

@@ -8,6 +8,8 @@ export interface Recovery {
   readonly byBitmap: boolean;
   /** Bytes of the data area that are finished; above them the rebuild copies what it is for. */
   readonly offset: number;
+  /** A write below the offset found no space on the member: nothing counts as finished any more. */
+  readonly lacks?: boolean;
 }
 
 /** One member as the running array sees it. */

@@ -43,6 +43,7 @@ export class Failures {
   /** The superblocks on disk call a device active that takes no writes any more. */
   private unrecorded: boolean;
   private readonly readErrors = new Map<Device, RecentErrors>();
+  private readonly toldOf = new Set<Device>();
   /** Not null: no write, FLUSH or FUA succeeds until restart, and the superblock stays dirty. */
   failed: NbdRaidError | null = null;
 
@@ -86,7 +87,10 @@ export class Failures {
   writesFailed(failures: readonly LegFailure<Device>[]): boolean {
     const failing = new Set(failures.map(({ leg }) => leg));
     for (const { leg } of failures) leg.writeErrors++;
-    if (!this.survivesWithout(failing)) return false;
+    if (!this.survivesWithout(failing)) {
+      for (const { leg, error } of failures) this.tellOfLoss(leg, error.message);
+      return false;
+    }
     for (const { leg, error } of failures) this.eject(leg, error.message);
     return true;
   }
@@ -146,6 +150,15 @@ export class Failures {
     });
   }
 
+  /** Once a member: what fails there now is the clients' loss. */
+  private tellOfLoss(device: Device, reason: string): void {
+    if (this.toldOf.has(device)) return;
+    this.toldOf.add(device);
+    const member = { array: this.host.name, member: device.member.path, slot: device.slot };
+    const message = "a member that the array cannot lose fails writes: clients get errors";
+    this.host.logger.error({ ...member, reason }, message);
+  }
+
   /** The device takes no part from here on; `settled` makes that durable. */
   eject(device: Device, reason: string): void {
     if (device.state === "faulty") return;
@@ -153,11 +166,11 @@ export class Failures {
     device.recovery = null;
     this.host.devices.changed();
     this.unrecorded = true;
+    this.host.ejected(device);
     const { name, logger } = this.host;
     logger.error(
       { array: name, member: device.member.path, slot: device.slot, reason },
       "member failed",
     );
-    this.host.ejected(device);
   }
 }

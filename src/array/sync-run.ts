@@ -113,9 +113,7 @@ async function finish(
   control: SyncControl,
   outcome: SyncOutcome,
 ): Promise<SyncOutcome> {
-  const { action } = plan.job;
-  if (action === "check") return outcome;
-  const recovered = action === "recovery" && outcome.result === "done";
+  const recovered = plan.job.action === "recovery" && outcome.result === "done";
   for (;;) {
     try {
       if (recovered) await host.recovered(plan.targets);
@@ -137,7 +135,8 @@ async function checkpoint(
   { job, targets }: SyncPlan,
   control: SyncControl,
 ): Promise<void> {
-  if (job.action === "check") return;
+  // A check writes only what a member could not read.
+  if (job.action === "check" && control.writtenBytes === 0) return;
   const action = job.action === "recovery" ? "recovery" : "resync";
   await host.checkpoint(action, targets, control.cursor);
 }

@@ -21,12 +21,12 @@ let record: () => Promise<void>;
 let one: Device;
 let other: Device;
 
-function make({ readOnly = false } = {}): Failures {
+function make({ readOnly = false, logger = pino({ level: "silent" }) } = {}): Failures {
   return new Failures({
     name: "data",
     devices: fake.devices,
     geometry: DESCRIPTION.geometry,
-    logger: pino({ level: "silent" }),
+    logger,
     clock,
     readOnly,
     record: async () => {
@@ -70,6 +70,17 @@ describe("failed writes", () => {
     expect([one.state, other.state]).toEqual(["in_sync", "in_sync"]);
     expect([one.writeErrors, other.writeErrors]).toEqual([1, 1]);
     expect(failures.clear).toBe(true);
+  });
+
+  test("that the array cannot bear are told of once a member, however often they fail", () => {
+    const lines: string[] = [];
+    failures = make({ logger: pino({}, { write: (line: string) => lines.push(line) }) });
+    for (let time = 0; time < 3; time++) failures.writesFailed(failing(one, other));
+    const told = lines.map((line) => JSON.parse(line) as { level: number; slot: number });
+    expect(told.map(({ level, slot }) => [level, slot])).toEqual([
+      [50, 0],
+      [50, 1],
+    ]);
   });
 
   test("of the last member in sync do not eject it, nor the one rebuilt from it", () => {

@@ -5,7 +5,7 @@ import { expectInSyncEqual } from "../sim/checks.ts";
 import { blankDisk, contents, put, type Shape } from "../sim/disks.ts";
 import type { Machine } from "../sim/machine.ts";
 import { KiB, MiB, startMachine, write } from "../sim/rule-machine.ts";
-import { failOnce } from "./failing-members.ts";
+import { failOnce, failWhile } from "./failing-members.ts";
 
 /** What users ask of syncs on a running array: check, repair, resync, idle, frozen. */
 const VERBS: readonly SyncVerb[] = ["check", "repair", "resync", "idle", "frozen"];
@@ -14,8 +14,8 @@ const SLOW = { syncSpeedMax: 512 * KiB };
 const FAST = { syncSpeedMax: 0 };
 
 /** All of it written, and clean. */
-async function filled(shape: Partial<Shape> = {}): Promise<Machine> {
-  const machine = await startMachine(1, shape);
+async function filled(shape: Partial<Shape> = {}, seed = 1): Promise<Machine> {
+  const machine = await startMachine(seed, shape);
   const { world, array } = machine;
   for (let at = 0; at < array.sizeBytes; at += MiB) {
     await write(machine, at, Math.min(MiB, array.sizeBytes - at));
@@ -334,5 +334,36 @@ describe("are refused", () => {
     await expect(machine.world.until(array.sync("check"))).rejects.toMatchObject({
       code: "read-only",
     });
+  });
+});
+
+describe("what a repair has mended", () => {
+  test.each<[string, Partial<Shape>]>([
+    ["level 1", {}],
+    ["level 5", RAID5],
+  ])("is durable when it is done, on %s", async (_, shape) => {
+    for (let seed = 1; seed <= 6; seed++) {
+      const machine = await filled(shape, seed);
+      rot(machine, "/disk1", 256 * KiB + 7);
+      await run(machine, "repair");
+      machine.cut();
+      await machine.start();
+      await run(machine, "check");
+      expect(machine.array.status().mismatchCount, `seed ${seed}`).toBe(0);
+    }
+  });
+
+  test("is durable when a check rewrote what a member could not read", async () => {
+    const machine = await filled();
+    const bad = machine.dataOffset + 64 * KiB;
+    machine.trace.clear();
+    const onIt = (kind: string): number =>
+      machine.trace.operations.findLastIndex((one) => one.path === "/disk1" && one.kind === kind);
+    failWhile(machine, "/disk1", "read", (offset, length) => {
+      return onIt("write") < 0 && offset <= bad && bad < offset + length;
+    });
+    await run(machine, "check");
+    expect(onIt("write")).toBeGreaterThanOrEqual(0);
+    expect(onIt("sync")).toBeGreaterThan(onIt("write"));
   });
 });

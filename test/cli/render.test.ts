@@ -164,6 +164,26 @@ describe("the next step", () => {
       /nbd-raid remove data \/images\/1\.img; nbd-raid re-add data \/images\/1\.img .* nbd-raid add data/,
     ],
     [
+      "write errors that nobody could bear",
+      degraded(member(1, { state: "missing", path: null }), {
+        members: [member(0, { writeErrors: 3 }), member(1, { state: "missing", path: null })],
+      }),
+      /^\/images\/0\.img in slot 0 has failed 3 writes .* clients got errors/,
+      /^Bring a missing member back first .* nbd-raid fail data 0; nbd-raid remove data 0; nbd-raid add data/,
+    ],
+    [
+      "write errors of a member that can be replaced by now",
+      arrayStatus({ members: [member(0, { writeErrors: 3 }), member(1)] }),
+      /has failed 3 writes/,
+      /^Put sound storage in its place: nbd-raid fail data 0/,
+    ],
+    [
+      "write errors without redundancy",
+      arrayStatus({ level: "0", members: [member(0, { writeErrors: 3 }), member(1)] }),
+      /has failed 3 writes/,
+      /^Copy the array's data elsewhere/,
+    ],
+    [
       "empty slot",
       degraded(member(1, { state: "missing", path: null })),
       /^Slot 1 has no member/,

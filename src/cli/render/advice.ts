@@ -12,6 +12,7 @@ type Case = (array: ArrayStatus) => Advice | null;
 /** The first that fits is shown. */
 const CASES: readonly Case[] = [
   failed,
+  failing,
   syncWaits,
   unknown,
   syncFailed,
@@ -37,6 +38,27 @@ function failed({ state }: ArrayStatus): Advice | null {
   return {
     status: "The array has failed: too few members are left, and writes end with an error.",
     action: "Repair the storage behind its members, then restart the server.",
+  };
+}
+
+/**
+ * One loss too many, but only where it happens: what lies elsewhere is still served. A member that
+ * the array could lose would be faulty.
+ */
+function failing({ name, level, members, degraded }: ArrayStatus): Advice | null {
+  const member = members.find(({ state, writeErrors }) => state === "in_sync" && writeErrors > 0);
+  if (member === undefined) return null;
+  const array = quote(name);
+  const status = `${nameOf(member)} has failed ${member.writeErrors} writes that the array could not do without: clients got errors.`;
+  if (level === "0" || level === "linear")
+    return { status, action: "Copy the array's data elsewhere, to sound storage." };
+  const replace = `nbd-raid fail ${array} ${member.slot}; nbd-raid remove ${array} ${member.slot}; nbd-raid add ${array} MEMBER`;
+  return {
+    status,
+    action:
+      degraded > 0
+        ? `Bring a missing member back first (nbd-raid re-add, or add), and wait for it; then: ${replace}`
+        : `Put sound storage in its place: ${replace}`,
   };
 }
 
