@@ -21,6 +21,7 @@ import { Failures } from "./failures.ts";
 import { Membership, type MembershipParts } from "./membership.ts";
 import { MetadataWriter } from "./metadata-writer.ts";
 import { ReadPath } from "./read-path.ts";
+import { Rebuilds } from "./rebuilds.ts";
 import { describeArray } from "./report.ts";
 import type { ArrayControl, ArraySettings, ArrayStatus, SyncVerb } from "./status.ts";
 import { Syncs } from "./syncs.ts";
@@ -73,9 +74,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
   private readonly reads: ReadPath;
   private readonly writes: WritePath;
   private readonly stored: Extents;
+  private readonly rebuilds: Rebuilds;
   private started = false;
-  /** A member that is rebuilt lacks something where the rebuild has been already. */
-  private targetMissed = false;
 
   constructor(parts: ArrayParts) {
     const { description, devices, regions, clock, logger } = parts;
@@ -174,9 +174,11 @@ export class RaidArray implements BlockDevice, ArrayControl {
       syncNeeded: () => this.syncs.renew(),
       degraded: () => this.devices.degraded > 0,
       activated: () => this.daemon.wake(),
-      targetMissed: () => this.targetLacks(),
+      targetMissed: () => this.rebuilds.lacks(),
     });
     const { writes } = this;
+    const sync = (): Promise<void> => writes.sync();
+    this.rebuilds = new Rebuilds({ geometry, devices, bitmap, metadata, sync });
     this.stored = new Extents({
       geometry,
       legs: devices,
@@ -302,20 +304,8 @@ export class RaidArray implements BlockDevice, ArrayControl {
 
   /** A rebuild may have passed the region, for nothing was written there: it has to return. */
   private parityWanted(): void {
-    if (this.devices.rebuilding().length > 0) this.targetMissed = true;
+    if (this.devices.rebuilding().length > 0) this.rebuilds.turned();
     else if (this.devices.degraded === 0) this.syncs.renew();
-  }
-
-  /**
-   * A member that is rebuilt had no space for a write. What its superblock calls finished, md and,
-   * without a bitmap, the next start would not look at again: from now on that is nothing.
-   */
-  private targetLacks(): void {
-    this.targetMissed = true;
-    for (const device of this.devices.rebuilding()) {
-      if (device.recovery === null) continue;
-      device.recovery = { ...device.recovery, offset: 0, lacks: true };
-    }
   }
 
   private async syncForDaemon(): Promise<boolean> {
@@ -335,32 +325,12 @@ export class RaidArray implements BlockDevice, ArrayControl {
       this.daemon.poke();
       return;
     }
-    await this.writes.sync();
-    for (const device of targets) {
-      if (device.recovery === null || device.recovery.lacks === true) continue;
-      const done = Math.min(end * this.regions.regionBytes, this.regions.trackedBytes);
-      device.recovery = { ...device.recovery, offset: this.about.geometry.memberDone(done) };
-    }
-    await this.metadata.update();
+    const done = Math.min(end * this.regions.regionBytes, this.regions.trackedBytes);
+    await this.rebuilds.checkpoint(targets, done);
   }
 
-  /** The targets hold everything: they are synced, hold the whole bitmap, and count from now on. */
   private async recovered(targets: readonly Device[]): Promise<void> {
-    await this.writes.sync();
-    this.bitmap.touchAll();
-    await this.bitmap.flush();
-    const left = targets.filter((device) => device.state === "rebuilding");
-    // Where a write found no space members may differ again: another run copies just that.
-    const again = this.targetMissed || this.regions.anySuspect();
-    this.targetMissed = false;
-    for (const device of left) {
-      device.state = again ? "rebuilding" : "in_sync";
-      device.recovery = again ? { byBitmap: this.hasRegions, offset: 0 } : null;
-    }
-    if (again) return;
-    this.devices.changed();
-    await this.metadata.update();
-    this.daemon.poke();
+    if (await this.rebuilds.finish(targets)) this.daemon.poke();
   }
 
   // ---- members that fail
