@@ -40,6 +40,8 @@ export class MetadataWriter {
   resyncOffset: number | "clean";
   /** In the bitmap superblock: a member with older events may not come back by bitmap. */
   eventsCleared: number;
+  /** As every member has it. */
+  private eventsClearedDurable: number;
   knownZero: boolean;
   private stamp: UpdateStamp;
   private readonly description: ArrayDescription;
@@ -64,6 +66,7 @@ export class MetadataWriter {
     this.stamp = { events: freshest.events, utime: freshest.utime };
     this.resyncOffset = freshest.resyncOffsetSectors;
     this.eventsCleared = bitmap.eventsCleared;
+    this.eventsClearedDurable = bitmap.eventsCleared;
     this.knownZero = bitmap.knownZero;
     this.host = host;
     this.clock = clock;
@@ -111,20 +114,16 @@ export class MetadataWriter {
   /** Makes `events_cleared` current, durably, if it is not. */
   recordEventsCleared(): Promise<void> {
     const { bitmap } = this.description;
-    if (bitmap === "none" || this.eventsCleared === this.events) return Promise.resolve();
+    if (bitmap === "none" || this.eventsClearedDurable === this.events) return Promise.resolve();
     return this.enqueue(async () => {
-      const before = this.eventsCleared;
+      // It does not go back, also if a member fails: none may hold more than the others will.
       this.eventsCleared = this.events;
-      let done = false;
-      try {
-        done = await this.toEach(this.devices.writable, (device) =>
-          this.writeBitmapSuperblock(bitmap, device, this.stamp, this.stamp),
-        );
-      } finally {
-        // A member that failed is recorded by its own update; until then nothing is forgotten.
-        if (!done) this.eventsCleared = before;
-      }
+      const done = await this.toEach(this.devices.writable, (device) =>
+        this.writeBitmapSuperblock(bitmap, device, this.stamp, this.stamp),
+      );
+      // A member that failed is recorded by its own update; until then nothing is forgotten.
       if (!done) throw new NbdRaidError("io-error", `${this.description.name}: a member failed`);
+      this.eventsClearedDurable = this.eventsCleared;
     });
   }
 
