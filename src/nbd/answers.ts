@@ -5,7 +5,14 @@
  */
 import { CATALOGUE, errnoOf, NbdRaidError } from "../errors.ts";
 import type { Export } from "./block-device.ts";
-import { statusReply, type StatusRequest } from "./block-status.ts";
+import {
+  encodeStatuses,
+  EXTENTS_MAX,
+  SCARCE_EXTENTS_MAX,
+  statusBytesMax,
+  statusesOf,
+  type StatusRequest,
+} from "./block-status.ts";
 import {
   encodeHole,
   encodeParts,
@@ -199,23 +206,30 @@ export class Answers {
   async blockStatus(request: Request, asked: StatusRequest): Promise<void> {
     const { chunks } = this.#format;
     if (chunks === null) throw new Error("contexts are selected only by clients that take chunks");
+    const { account, replies, onLateReply } = this.#context;
     const { offset, flags } = request;
     const { cookieHigh, cookieLow, offsetHigh, offsetLow } = request;
     const origin = { cookieHigh, cookieLow, offsetHigh, offsetLow };
     const one = (flags & CommandFlag.REQ_ONE) !== 0;
+    const { contexts, length } = asked;
+    const most = account.scarce ? SCARCE_EXTENTS_MAX : EXTENTS_MAX;
+    const max = one ? 1 : Math.min(length, most);
+    const piece = replies.reserve(statusBytesMax(chunks, contexts.length, max));
     this.#inFlight++;
     this.#statusUnderWay = true;
-    let reply: Buffer;
     try {
-      reply = await statusReply(chunks, this.#exported.device, origin, offset, asked, one);
+      const answers = await statusesOf(this.#exported.device, offset, asked, max);
+      const { slab, start } = piece;
+      const end = encodeStatuses(chunks, slab, start, origin, contexts, answers);
+      replies.queue({ slab, start, end });
     } catch (error) {
+      replies.drop(piece);
       const text = this.#failed(Command.BLOCK_STATUS, error);
-      reply = this.#format.error(origin, errnoOf(error), text);
+      this.put(this.#format.error(origin, errnoOf(error), text));
     }
-    this.put(reply);
     this.#inFlight--;
     this.#statusUnderWay = false;
-    this.#context.onLateReply();
+    onLateReply();
   }
 
   /** Reports what the device said, and puts it in words for the client: no paths, no details. */

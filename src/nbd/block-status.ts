@@ -2,11 +2,14 @@
 import type { BlockDevice } from "./block-device.ts";
 import { ChunkFlag, ChunkType } from "./constants.ts";
 import type { MetaContext, Status } from "./meta-contexts.ts";
-import { viewOf, type ChunkFormat, type Origin } from "./reply-format.ts";
+import type { ChunkFormat, Origin } from "./reply-format.ts";
+import type { Slab } from "./slab.ts";
 import { CONTEXT_ID_BYTES, STATUS_PAYLOAD_BYTES } from "./validate.ts";
 
 /** The protocol would allow 2^20; a client asks again for what is behind the last. */
 export const EXTENTS_MAX = 4096;
+/** The same while memory is scarce: the reply of two contexts is a small one. */
+export const SCARCE_EXTENTS_MAX = 1024;
 
 /** What the payload of a BLOCK_STATUS with an extended header asks for. */
 export interface StatusRequest {
@@ -29,62 +32,58 @@ export function decodeStatusPayload(
   return contexts.length === named ? { length, contexts } : null;
 }
 
-/** The whole reply. `one` (REQ_ONE): a single extent for each context. */
-export async function statusReply(
-  format: ChunkFormat,
-  device: BlockDevice,
-  origin: Origin,
-  offset: number,
-  { length, contexts }: StatusRequest,
-  one: boolean,
-): Promise<Buffer> {
-  const max = one ? 1 : EXTENTS_MAX;
-  const answers = await Promise.all(
-    contexts.map((context) => context.statusOf(device, offset, length, max)),
-  );
-  const chunks = contexts.map(({ id }, index) => {
-    const flags = index === contexts.length - 1 ? ChunkFlag.DONE : 0;
-    const statuses = answers[index] ?? [];
-    return format.wideStatus
-      ? wideChunk(format, origin, flags, id, statuses)
-      : narrowChunk(format, origin, flags, id, statuses);
-  });
-  return Buffer.concat(chunks);
+/** How long a reply can get with at most `max` extents for each of `contexts` contexts. */
+export function statusBytesMax(format: ChunkFormat, contexts: number, max: number): number {
+  const payload = format.wideStatus ? 8 + 16 * max : 4 + 8 * max;
+  return contexts * (format.headerBytes + payload);
 }
 
-function narrowChunk(
+/** What the device says, at most `max` extents for each context. */
+export function statusesOf(
+  device: BlockDevice,
+  offset: number,
+  { length, contexts }: StatusRequest,
+  max: number,
+): Promise<(readonly Status[])[]> {
+  return Promise.all(contexts.map((context) => context.statusOf(device, offset, length, max)));
+}
+
+/** Writes the whole reply; returns where it ends. */
+export function encodeStatuses(
   format: ChunkFormat,
+  { bytes, view }: Slab,
+  start: number,
   origin: Origin,
-  flags: number,
-  context: number,
-  statuses: readonly Status[],
-): Buffer {
-  const payload = 4 + 8 * statuses.length;
-  const bytes = Buffer.alloc(format.headerBytes + payload);
-  format.encodeHeader(viewOf(bytes), 0, origin, flags, ChunkType.BLOCK_STATUS, payload);
-  let at = bytes.writeUInt32BE(context, format.headerBytes);
+  contexts: readonly MetaContext[],
+  answers: readonly (readonly Status[])[],
+): number {
+  let at = start;
+  for (const [index, { id }] of contexts.entries()) {
+    const flags = index === contexts.length - 1 ? ChunkFlag.DONE : 0;
+    const statuses = answers[index] ?? [];
+    const payload = statusBytesMax(format, 1, statuses.length) - format.headerBytes;
+    const type = format.wideStatus ? ChunkType.BLOCK_STATUS_EXT : ChunkType.BLOCK_STATUS;
+    format.encodeHeader(view, at, origin, flags, type, payload);
+    at = bytes.writeUInt32BE(id, at + format.headerBytes);
+    at = format.wideStatus ? encodeWide(bytes, at, statuses) : encodeNarrow(bytes, at, statuses);
+  }
+  return at;
+}
+
+function encodeNarrow(bytes: Buffer, start: number, statuses: readonly Status[]): number {
+  let at = start;
   for (const { length, flags } of statuses) {
     at = bytes.writeUInt32BE(length, at);
     at = bytes.writeUInt32BE(flags, at);
   }
-  return bytes;
+  return at;
 }
 
-function wideChunk(
-  format: ChunkFormat,
-  origin: Origin,
-  flags: number,
-  context: number,
-  statuses: readonly Status[],
-): Buffer {
-  const payload = 8 + 16 * statuses.length;
-  const bytes = Buffer.alloc(format.headerBytes + payload);
-  format.encodeHeader(viewOf(bytes), 0, origin, flags, ChunkType.BLOCK_STATUS_EXT, payload);
-  let at = bytes.writeUInt32BE(context, format.headerBytes);
-  at = bytes.writeUInt32BE(statuses.length, at);
+function encodeWide(bytes: Buffer, start: number, statuses: readonly Status[]): number {
+  let at = bytes.writeUInt32BE(statuses.length, start);
   for (const { length, flags } of statuses) {
     at = bytes.writeBigUInt64BE(BigInt(length), at);
     at = bytes.writeBigUInt64BE(BigInt(flags), at);
   }
-  return bytes;
+  return at;
 }

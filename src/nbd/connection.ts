@@ -40,6 +40,10 @@ export interface ConnectionStatus {
 /** The part of Node's stream handle that is used; it has no public type. */
 interface Handle {
   readonly fd: number;
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
+  /** Of those, what the kernel has not taken yet. */
+  readonly writeQueueSize: number;
 }
 
 /** After the goodbye a client gets this long to hang up: closing at once could lose replies. */
@@ -54,8 +58,8 @@ export class Connection {
   /** What the client is heard and answered by: what it connected to, later TLS on top of that. */
   #socket: net.Socket;
   #secured = false;
-  /** One is under way at a time. */
-  #writes = 0;
+  /** What TLS is on top of, too. */
+  readonly #handle: Handle;
   readonly #session: Session;
   readonly #context: ConnectionContext;
   #timer: NodeJS.Timeout;
@@ -86,7 +90,7 @@ export class Connection {
       },
       onDone,
     });
-    const handle = detachHandle(accepted);
+    const handle = (this.#handle = detachHandle(accepted));
     this.#socket = this.#wrap(handle);
     this.#timer = this.#destroyAfter(handshakeMs, "handshake timed out");
     if (isTcp) this.#socket.setNoDelay(true).setKeepAlive(keepAliveMs > 0, keepAliveMs);
@@ -98,8 +102,14 @@ export class Connection {
     return this.#session.heldBytes;
   }
 
-  get headway(): number {
-    return this.#writes;
+  get movedBytes(): number {
+    if (this.#socket.destroyed) return 0;
+    const { bytesRead, bytesWritten, writeQueueSize } = this.#handle;
+    return bytesRead + bytesWritten - writeQueueSize;
+  }
+
+  get owing(): boolean {
+    return this.#session.owing;
   }
 
   get served(): boolean {
@@ -204,7 +214,6 @@ export class Connection {
   }
 
   #send(chunks: readonly Uint8Array[], sent: () => void): void {
-    this.#writes++;
     if (this.#secured) return sendInSlices(this.#socket, chunks, sent);
     const last = chunks.length - 1;
     if (last > 0) this.#socket.cork();

@@ -22,9 +22,12 @@ export interface Limits {
    * is not read. One largest message (32 MiB) may come on top.
    */
   readonly bytesInFlight: number;
-  /** Buffer memory of all connections. Above it each is served one request at a time. */
+  /**
+   * Buffer memory of all connections. One large request may come on top, and two small buffers of
+   * each connection; whoever asks for more waits in line (see `SlabPool`).
+   */
   readonly memoryBytes: number;
-  /** While memory is above its limit: a client that holds some for so long is dropped. */
+  /** While others wait for memory: a client that holds some, and stands still for so long, goes. */
   readonly stallMs: number;
   /** How long `close` waits for clients that do not read their last replies. */
   readonly closeMs: number;

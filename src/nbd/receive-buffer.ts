@@ -4,7 +4,7 @@
  * it would not fit.
  */
 import { assert } from "../errors.ts";
-import type { Slab, SlabAccount } from "./slab.ts";
+import { SMALL_BYTES, type Slab, type SlabAccount } from "./slab.ts";
 
 /** A read should have at least this much room. */
 const LANDING_BYTES_MIN = 16 * 2 ** 10;
@@ -19,6 +19,8 @@ export class ReceiveBuffer {
   #tail = 0;
   #wantedBytes = 1;
   #skipBytes = 0;
+  /** Counted as held for the message that is wanted. */
+  #reservedBytes = 0;
 
   constructor(account: SlabAccount, slabBytes: number) {
     this.#account = account;
@@ -50,6 +52,20 @@ export class ReceiveBuffer {
     this.#wantedBytes = bytes;
   }
 
+  /** How much memory it takes to receive the message of `bytes` at the head; 0: it is there. */
+  needs(bytes: number): number {
+    if (this.#reservedBytes > 0) return 0;
+    const { references } = this.#slab;
+    const size = this.#slab.bytes.length;
+    const fits = this.#head + bytes <= size || (references === 1 && bytes <= size);
+    return fits ? 0 : bytes;
+  }
+
+  /** Has memory for the message of `bytes` at the head, which was admitted. */
+  reserve(bytes: number): void {
+    this.#reservedBytes = this.#account.reserve(bytes);
+  }
+
   /** True while bytes that were skipped are still to come. */
   get skipping(): boolean {
     return this.#skipBytes > 0;
@@ -61,6 +77,7 @@ export class ReceiveBuffer {
     this.#head += here;
     this.#skipBytes += bytes - here;
     this.#wantedBytes = 1;
+    this.#unreserve();
   }
 
   /**
@@ -87,6 +104,7 @@ export class ReceiveBuffer {
   }
 
   release(): void {
+    this.#unreserve();
     this.#account.release(this.#slab);
   }
 
@@ -96,8 +114,10 @@ export class ReceiveBuffer {
     const size = slab.bytes.length;
     const shared = slab.references > 1;
     if (unread === 0 && !shared) this.#head = this.#tail = 0;
-    const bytes = Math.max(span, this.#slabBytes);
-    const outgrown = size < this.#slabBytes || (unread === 0 && !shared && size > 2 * bytes);
+    // A client that falls silent keeps its slab: a large one only while there is plenty.
+    const base = this.#account.roomy ? this.#slabBytes : Math.min(this.#slabBytes, SMALL_BYTES);
+    const bytes = Math.max(span, base);
+    const outgrown = size < base || (unread === 0 && !shared && size > 2 * bytes);
     if (this.#head + span <= size && !outgrown) return;
     if (!shared && span <= size && !outgrown) {
       slab.bytes.copyWithin(0, this.#head, this.#tail);
@@ -105,8 +125,16 @@ export class ReceiveBuffer {
       this.#slab = this.#account.take(bytes);
       slab.bytes.copy(this.#slab.bytes, 0, this.#head, this.#tail);
       this.#account.release(slab);
+      this.#unreserve();
     }
     this.#head = 0;
     this.#tail = unread;
+  }
+
+  #unreserve(): void {
+    if (this.#reservedBytes === 0) return;
+    const bytes = this.#reservedBytes;
+    this.#reservedBytes = 0;
+    this.#account.unreserve(bytes);
   }
 }

@@ -3,7 +3,7 @@
  * everything ready at a time leaves in one write. One write is under way at a time: what becomes
  * ready meanwhile joins the next.
  */
-import type { Slab, SlabAccount } from "./slab.ts";
+import { SMALL_BYTES, type Slab, type SlabAccount } from "./slab.ts";
 
 const SLAB_BYTES = 256 * 2 ** 10;
 
@@ -56,6 +56,11 @@ export class ReplyQueue {
     return this.#end;
   }
 
+  /** How much memory a reply of `bytes` takes; 0: there is room. */
+  needs(bytes: number): number {
+    return this.#slab !== null && this.#end + bytes <= this.#slab.bytes.length ? 0 : bytes;
+  }
+
   /** A slab with room for a reply of `bytes` at {@link position}. */
   room(bytes: number): Slab {
     let slab = this.#slab;
@@ -64,7 +69,9 @@ export class ReplyQueue {
       this.#cut();
       this.#account.release(slab);
     }
-    slab = this.#slab = this.#account.take(Math.max(bytes, SLAB_BYTES));
+    slab = this.#slab = this.#account.take(
+      Math.max(bytes, this.#account.scarce ? SMALL_BYTES : SLAB_BYTES),
+    );
     this.#start = this.#end = 0;
     return slab;
   }

@@ -70,7 +70,7 @@ export class Session {
   constructor(transport: Transport, context: SessionContext) {
     this.#context = context;
     this.#transport = transport;
-    this.#account = new SlabAccount(context.pool);
+    this.#account = new SlabAccount(context.pool, () => this.#turn());
     this.#input = new ReceiveBuffer(this.#account, HANDSHAKE_SLAB_BYTES);
     const send: Send = (chunks, sent) => transport.send(chunks, sent);
     this.#replies = new ReplyQueue(this.#account, send, () => this.#advance());
@@ -101,6 +101,12 @@ export class Session {
   /** Buffer memory held for this client. */
   get heldBytes(): number {
     return this.#account.heldBytes;
+  }
+
+  /** It is for the client to go on: to take replies, or to send the rest of a message. */
+  get owing(): boolean {
+    if (!this.#replies.idle) return true;
+    return !this.#stalled && this.#input.availableBytes > 0;
   }
 
   /** Where the next bytes must land; asked for before each read. */
@@ -214,6 +220,7 @@ export class Session {
   #end(reason: string): void {
     if (this.#ending !== null) return;
     this.#ending = reason;
+    this.#account.leave();
     this.transmission?.inputEnded();
     this.#input.skip(Infinity);
   }

@@ -19,6 +19,7 @@ import type { MetaContext } from "./meta-contexts.ts";
 import { contextsOf, type Negotiated } from "./negotiated.ts";
 import type { ReceiveBuffer } from "./receive-buffer.ts";
 import { replyFormatOf, type Origin } from "./reply-format.ts";
+import { SMALL_BYTES } from "./slab.ts";
 import {
   refusalOf,
   sessionRules,
@@ -37,6 +38,8 @@ const STRANGE_CONTEXTS: Refusal = {
   text: "BLOCK_STATUS names a context that is not selected, or one twice",
 };
 
+/** What a READ's reply has besides its data, mostly. */
+const REPLY_HEADROOM = 64;
 const COMMAND_COUNT = Math.max(...Object.values(Command)) + 1;
 
 export class Transmission {
@@ -108,12 +111,12 @@ export class Transmission {
     const decode = this.#rules.extended ? decodeExtendedRequest : decodeRequest;
     if (!decode(input.slab.view, input.head, request)) return this.#end("not a request");
     if (request.command === Command.DISC) return this.#end("disconnected by the client");
-    this.#stalled = this.#overloaded(request);
-    if (this.#stalled) return false;
-
     const payload = this.#payloadBytes(request);
     if (payload > this.#payloadMax) return this.#end("absurd payload length");
     const refusal = this.#shuttingDown ? SHUTTING_DOWN : refusalOf(request, this.#rules);
+    this.#stalled = !this.#admits(request, refusal === null, headerBytes + payload, input);
+    if (this.#stalled) return false;
+
     if (refusal !== null) {
       this.#refuse(request, refusal, payload);
     } else {
@@ -144,19 +147,38 @@ export class Transmission {
     this.#refused = null;
   }
 
-  /** A single request is always let through, however large: else it would wait for ever. */
-  #overloaded({ command, length }: Request): boolean {
+  /**
+   * False: the request waits. Either for this client's own requests and replies, or in line for
+   * memory (see `SlabPool`), which only large ones do: a small one that is alone always passes.
+   */
+  #admits(request: Request, served: boolean, total: number, input: ReceiveBuffer): boolean {
+    const { account, replies } = this.#context;
+    const reply = served && request.command === Command.READ ? request.length + REPLY_HEADROOM : 0;
+    const alone = this.#answers.inFlight === 0 && replies.idle;
+    if (!alone && this.#isBusy(request, reply)) {
+      account.leave(); // whoever cannot go on keeps no one else waiting
+      return false;
+    }
+    const payload = served && input.availableBytes < total ? input.needs(total) : 0;
+    const needed = replies.needs(reply) + payload;
+    if (needed <= SMALL_BYTES) {
+      account.leave();
+      return alone || !account.scarce;
+    }
+    if (!account.admit(needed)) return false;
+    if (payload > 0) input.reserve(payload);
+    return true;
+  }
+
+  #isBusy({ command }: Request, reply: number): boolean {
     const { account, replies, limits } = this.#context;
-    const { inFlight } = this.#answers;
-    // Each may be a long walk, for a request of a few bytes.
-    if (command === Command.BLOCK_STATUS && this.#answers.statusUnderWay) return true;
-    if (inFlight === 0 && replies.idle) return false;
-    const reply = command === Command.READ ? length : 0;
+    const { inFlight, statusUnderWay } = this.#answers;
     return (
       inFlight + replies.pieces >= limits.requestsInFlight ||
       account.heldBytes + reply > limits.bytesInFlight ||
       replies.readyBytes >= READY_BYTES_MAX ||
-      account.scarce
+      // Each may be a long walk, for a request of a few bytes.
+      (command === Command.BLOCK_STATUS && statusUnderWay)
     );
   }
 

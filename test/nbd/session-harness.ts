@@ -22,7 +22,12 @@ export class SessionHarness {
   readonly #unconfirmed: (() => void)[] = [];
   #landing: Uint8Array;
 
-  constructor(exports: readonly Export[], limits: Partial<Limits> = {}, tlsMode: TlsMode = "off") {
+  constructor(
+    exports: readonly Export[],
+    limits: Partial<Limits> = {},
+    tlsMode: TlsMode = "off",
+    pool = new SlabPool(),
+  ) {
     this.session = new Session(
       {
         send: (chunks, sent) => {
@@ -36,7 +41,7 @@ export class SessionHarness {
       },
       {
         exports,
-        pool: new SlabPool(),
+        pool,
         limits: { ...DEFAULT_LIMITS, ...limits },
         tlsMode,
         now: () => (this.timeMs += this.requestMs),
@@ -53,6 +58,10 @@ export class SessionHarness {
   /** Everything sent so far, in order. */
   get sent(): Buffer {
     return Buffer.concat(this.#sent);
+  }
+
+  get sentBytes(): number {
+    return this.#sent.reduce((sum, { length }) => sum + length, 0);
   }
 
   /** Confirms what was sent, and what is sent because of that. */
