@@ -62,7 +62,7 @@ export const CATALOGUE = {
   },
   "superblock-unsupported": {
     errno: Errno.ENOTSUP,
-    remedy: "use the program that made it; docs/how-to/md-migration.md has ways over",
+    remedy: "use the program that made it; the project's docs/how-to/md-migration.md has ways over",
   },
   "bitmap-corrupt": {
     errno: Errno.EIO,

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { describe, expect, test } from "vitest";
 import { buildProgram } from "../../src/cli/main.ts";
@@ -49,6 +49,19 @@ describe("docs/reference/cli.md", () => {
     for (const field of propertiesIn(StatusSchema))
       expect(text).toMatch(new RegExp(`\`${field}(\\[\\])?\``));
   });
+});
+
+test("a document that a remedy or a help text names exists, and is in the package", () => {
+  const helps = program.commands.map((command) => command.helpInformation());
+  const texts = [...helps, ...Object.values(CATALOGUE).map(({ remedy }) => remedy)].join("\n");
+  const named = [...texts.matchAll(/(the project's\s+)?(docs\/\S+?\.md)/g)];
+  expect(named.length).toBeGreaterThan(1);
+  for (const [, whose, path] of named) {
+    expect({ path, whose }).toEqual({ path, whose: expect.any(String) as string });
+    expect(existsSync(path!)).toBe(true);
+  }
+  const { files } = JSON.parse(readFileSync("package.json", "utf8")) as { files: string[] };
+  expect(files).toContain("docs");
 });
 
 /** The names of all properties of a JSON schema, at any depth. */

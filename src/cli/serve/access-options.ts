@@ -43,7 +43,7 @@ export const ACCESS_SCHEMA = {
 /** What was given, on the command line or in the file; its paths there are relative to the file. */
 export type AccessSettings = Static<TObject<typeof ACCESS_SCHEMA>>;
 
-const ACCESS_GROUP = "Access (docs/reference/security.md):";
+const ACCESS_GROUP = "Access (the project's docs/reference/security.md):";
 
 export function addAccessOptions(command: Command): void {
   const options = [
