@@ -31,7 +31,12 @@ export function addCreate(program: Command, { terminal, directory = "." }: Conte
     .argument("<name>", "the array's and the export's name, at most 32 bytes")
     .argument("<member...>", '"missing" leaves a slot empty')
     .addOption(new Option("--level <level>").choices(LEVELS).makeOptionMandatory())
-    .addOption(new Option("--size <size>", "usable bytes of a member").argParser(parseSize))
+    .addOption(
+      new Option(
+        "--size <size>",
+        "usable bytes of a member, rounded up to chunks; level 1: to 64K",
+      ).argParser(parseSize),
+    )
     .addOption(
       new Option("--chunk <size>", "the striping unit; default: 512K").argParser(parseSize),
     )
