@@ -12,7 +12,7 @@ import {
   type StripeWrites,
   type UnreadBlock,
 } from "./level.ts";
-import { allRead, onEach } from "./legs.ts";
+import { allRead, INLINE_READ_BYTES_MAX, onEach } from "./legs.ts";
 import { Scratch } from "./scratch.ts";
 import { type SlotRange, SlotRanges } from "./slot-ranges.ts";
 import { StripeQueue } from "./stripe-queue.ts";
@@ -81,6 +81,7 @@ export class Parity<L extends Leg> implements Level<L> {
       if (leg === null) return false;
       return leg.member.tryRead(into, leg.dataOffset + stripe * chunkBytes + start);
     }
+    if (into.length > INLINE_READ_BYTES_MAX) return false;
     const ranges = new SlotRanges();
     for (const [stripe, chunks] of this.stripesOf(into, offset)) {
       if (!this.gather(ranges, stripe, chunks)) return false;

@@ -9,6 +9,7 @@ import { SimulatedDisk } from "../../src/member/simulated-disk.ts";
 import { SimulatedMember } from "../../src/member/simulated.ts";
 import type { ParityGeometry } from "../../src/raid/geometry/geometry.ts";
 import { geometryOf } from "../../src/raid/geometry/of.ts";
+import { INLINE_READ_BYTES_MAX } from "../../src/raid/legs.ts";
 import type { Leg, LevelHost, Legs } from "../../src/raid/level.ts";
 import { Parity } from "../../src/raid/parity.ts";
 import { seedsToRun } from "../sim/seeds.ts";
@@ -331,6 +332,21 @@ describe("where parity was never made", () => {
     await world.until(bench.write(CHUNK / 2, last));
     expectEqual(await readChunk(), Buffer.concat([bytes, last]));
   });
+});
+
+test("a long read of several chunks does not keep the event loop, though all of it is cached", () => {
+  const bench = new Bench(1, 5, 2, 6, 256 * 1024);
+  let reads = 0;
+  for (const { member } of bench.legs) {
+    member.tryReadv = () => {
+      reads++;
+      return true;
+    };
+  }
+  expect(bench.level.tryRead(Buffer.alloc(INLINE_READ_BYTES_MAX), 0)).toBe(true);
+  const before = reads;
+  expect(bench.level.tryRead(Buffer.alloc(INLINE_READ_BYTES_MAX + 512), 0)).toBe(false);
+  expect(reads).toBe(before);
 });
 
 test("a sequential stream is written in whole stripes", async () => {
