@@ -29,6 +29,7 @@ export function parityCopier(
   const share = Math.floor(BUFFERS_BYTES_MAX / (geometry.raidDisks + 2) / PIECE_BYTES_MIN);
   const pieceBytes = Math.min(windowBytes, Math.max(1, share) * PIECE_BYTES_MIN);
   const buffers = new StripeBuffers(kernels, geometry.raidDisks, pieceBytes);
+  const named = new NamedSlots();
   return function* (control, range) {
     const judged = judgeRange(geometry, control, range);
     if (judged !== "work") return judged;
@@ -36,7 +37,12 @@ export function parityCopier(
     for (let offset = range.offset; offset < end; offset += pieceBytes) {
       const length = Math.min(pieceBytes, end - offset);
       const ahead = range.ahead || offset + length < end;
-      const piece = new Piece(geometry, kernels, buffers, { ...range, offset, length, ahead });
+      const piece = new Piece(geometry, kernels, buffers, named, {
+        ...range,
+        offset,
+        length,
+        ahead,
+      });
       const result = yield* piece.copy(control);
       if (result !== "copied") return result;
     }
@@ -105,6 +111,23 @@ class StripeBuffers {
   }
 }
 
+/**
+ * Slots that were reported by a run for blocks that nobody can stand in for. Once each is enough to
+ * be told: what they hold is needed, and more reports could cost them their place in the array.
+ */
+class NamedSlots {
+  private readonly byRun = new WeakMap<SyncControl, Set<number>>();
+
+  /** Those of `failed` that were not named before in this run; they are from now on. */
+  add(control: SyncControl, failed: ReadonlyMap<number, SyncFailure>): Map<number, SyncFailure> {
+    const named = this.byRun.get(control) ?? new Set();
+    this.byRun.set(control, named);
+    const fresh = new Map([...failed].filter(([slot]) => !named.has(slot)));
+    for (const slot of fresh.keys()) named.add(slot);
+    return fresh;
+  }
+}
+
 /** Part of one stripe, of which the same slots are lost. Offsets are bytes of the piece. */
 interface Strip {
   readonly start: number;
@@ -121,6 +144,7 @@ class Piece {
   private readonly geometry: ParityGeometry;
   private readonly kernels: Kernels;
   private readonly buffers: StripeBuffers;
+  private readonly named: NamedSlots;
   private readonly range: SyncRange;
   private readonly rules: ParityRules;
   private readonly writes: Placed[] = [];
@@ -130,11 +154,13 @@ class Piece {
     geometry: ParityGeometry,
     kernels: Kernels,
     buffers: StripeBuffers,
+    named: NamedSlots,
     range: SyncRange,
   ) {
     this.geometry = geometry;
     this.kernels = kernels;
     this.buffers = buffers;
+    this.named = named;
     this.range = range;
     this.rules = rulesFor(range);
   }
@@ -155,7 +181,10 @@ class Piece {
         FALLBACK_BLOCK_BYTES,
         (slot, at) => !inSync.has(slot) || bad.get(slot)?.has(at) === true,
       );
-      if (typeof strips === "string") return "unreadable";
+      if (typeof strips === "string") {
+        yield* report(control, this.named.add(control, this.failed));
+        return "unreadable";
+      }
       yield* report(control, this.failed);
     }
     for (const strip of strips) this.solve(control, strip);

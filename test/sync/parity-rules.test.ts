@@ -46,6 +46,21 @@ describe("a resync", () => {
     expect(bench.regions.isSuspect(SUSPECT)).toBe(true);
   });
 
+  test("names a member whose blocks it needs and cannot read, but once", () => {
+    const bench = suspectBench(RAID5, {});
+    const regions = [SUSPECT, SUSPECT + 1, SUSPECT + 2];
+    for (const region of regions) {
+      bench.force(NeedSync, region);
+      bench.regions.setSuspect(region, true);
+    }
+    const slot = 1;
+    const isData = (region: number): boolean => stripe(RAID5, region).data.includes(slot);
+    expect(regions.filter(isData).length).toBeGreaterThan(1);
+    bench.breakReads(...regions.filter(isData).map((region) => inRegion(slot, region)));
+    expect(bench.run(RESYNC).result).toBe("failed");
+    expect(bench.reports).toMatchObject([{ slot, failure: { kind: "read" } }]);
+  });
+
   test("writes parity that cannot be read anew", () => {
     const bench = suspectBench(RAID5, {});
     const range = { ...inRegion(stripe(RAID5).p), length: 4096 };
