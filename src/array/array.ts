@@ -152,6 +152,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       metadata: this.metadata,
       syncs: this.syncs,
       failures: this.failures,
+      clock,
       logger,
       openMember: parts.openMember,
       identify: parts.identify,

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import type { Logger } from "pino";
 import type { WriteBitmap } from "../bitmap/bitmap.ts";
+import type { Clock } from "../clock.ts";
 import { type ErrorCode, NbdRaidError } from "../errors.ts";
 import { type Member, MemberError } from "../member/member.ts";
 import {
@@ -29,6 +30,7 @@ export interface MembershipParts {
   readonly metadata: MetadataWriter;
   readonly syncs: Syncs;
   readonly failures: Failures;
+  readonly clock: Clock;
   readonly logger: Logger;
   readonly openMember: (path: string) => Promise<Member>;
   /** What `Member.identity` would be, or null if there is nothing at the path. */
@@ -36,6 +38,12 @@ export interface MembershipParts {
   /** 16 random bytes: the uuid of a new device. */
   readonly newUuid: () => Uint8Array;
 }
+
+/** A spare that could not take a slot for want of space tries again after this. */
+const SPARE_RETRY_MS = 30_000;
+
+/** What becomes of one that could not join. */
+type Undone = "spare" | "faulty";
 
 /**
  * Members that come and go while the array runs: fail, remove, re-add, add, and spares that take
@@ -46,6 +54,7 @@ export class Membership {
   private readonly parts: MembershipParts;
   private queue: Promise<unknown> = Promise.resolve();
   private stopped = false;
+  private cancelRetry: (() => void) | null = null;
 
   constructor(parts: MembershipParts) {
     this.parts = parts;
@@ -86,6 +95,8 @@ export class Membership {
       } finally {
         goOn();
       }
+      // What it held may be what a spare lacks; or it was the spare.
+      this.fillSlots();
     });
   }
 
@@ -122,7 +133,7 @@ export class Membership {
           // First a spare, durably: an old superblock must not speak for data that is punched.
           await this.parts.metadata.update();
           this.refuseFailed(device);
-          if (this.freeSlot() !== null) await this.takeSlot(device);
+          if (this.freeSlot() !== null) await this.takeSlot(device, "faulty");
         } catch (error) {
           this.drop(device);
           throw error;
@@ -146,26 +157,62 @@ export class Membership {
 
   /** Spares take the slots of members that failed or are missing. */
   fillSlots(): void {
-    const waiting = this.parts.devices.others.some((device) => device.state === "spare");
-    if (!waiting || this.freeSlot() === null || this.stopped) return;
-    void this.enqueue(async () => {
-      const spare = this.parts.devices.others.find((device) => device.state === "spare");
-      if (spare === undefined || this.freeSlot() === null) return;
-      try {
-        await this.takeSlot(spare);
-      } catch (error) {
-        // One that cannot be blanked is not tried again.
-        if (error instanceof MemberError) this.parts.failures.eject(spare, error.message);
-        throw error;
-      }
-    }).catch((error: unknown) => {
+    if (this.stopped || (this.cancelRetry === null && !this.spareIsDue())) return;
+    void this.enqueue(() => this.seatSpare()).catch((error: unknown) => {
       this.parts.logger.error({ err: error }, "the spare could not take the slot");
     });
+  }
+
+  private spareIsDue(): boolean {
+    return this.freeSlot() !== null && this.spares().length > 0;
+  }
+
+  private spares(): Device[] {
+    return this.parts.devices.others.filter(({ state }) => state === "spare");
+  }
+
+  /** The first that can be had; for want of space they all stay spares, and are tried again. */
+  private async seatSpare(): Promise<void> {
+    let full: Error | null = null;
+    try {
+      for (const spare of this.spareIsDue() ? this.spares() : []) {
+        full = await this.trySpare(spare);
+        if (full === null) break;
+      }
+    } finally {
+      this.waitForSpace(full);
+    }
+  }
+
+  /** Null: it has taken the slot. An error: there was no space for it, and it stays a spare. */
+  private async trySpare(spare: Device): Promise<Error | null> {
+    try {
+      await this.takeSlot(spare, "spare");
+      return null;
+    } catch (error) {
+      if (spare.state === "spare" && isNoSpace(error)) return error;
+      // One that cannot be blanked is not tried again.
+      if (error instanceof MemberError) this.parts.failures.eject(spare, error.message);
+      throw error;
+    }
+  }
+
+  /** Says that spares wait, and tries again later; or, if none does, says so. */
+  private waitForSpace(full: Error | null): void {
+    const { clock, logger, syncs } = this.parts;
+    this.cancelRetry?.();
+    this.cancelRetry = null;
+    if (full !== null && !this.stopped) {
+      logger.warn({ reason: full.message }, "no space: the slot stays free, and the spare a spare");
+      this.cancelRetry = clock.after(SPARE_RETRY_MS, () => this.fillSlots());
+    }
+    syncs.recoveryWaits(full && `free space, for a spare to take the slot (${full.message})`);
   }
 
   async stop(): Promise<void> {
     this.stopped = true;
     await this.queue;
+    this.waitForSpace(null);
   }
 
   private enqueue(change: () => Promise<void>): Promise<void> {
@@ -183,7 +230,7 @@ export class Membership {
     const device = this.deviceOf(member, superblock);
     const slot = roleOf(superblock, superblock.devNumber);
     try {
-      await this.join(device, slot, { byBitmap: true, offset: 0 });
+      await this.join(device, slot, { byBitmap: true, offset: 0 }, "faulty");
     } catch (error) {
       this.drop(device);
       throw error;
@@ -191,23 +238,38 @@ export class Membership {
   }
 
   /** A blank or an old member, or a spare, is rebuilt in full in the lowest free slot. */
-  private async takeSlot(device: Device): Promise<void> {
+  private async takeSlot(device: Device, ifFull: Undone): Promise<void> {
     const { description } = this.parts;
     // What is Unwritten is not copied: it must be zero on the new member too, and stay so if the
     // power fails before the recovery ends.
     await device.member.punch(device.dataOffset, description.shape.componentBytes);
-    await device.member.sync();
+    await this.syncBlanked(device);
     const slot = this.freeSlot();
     if (slot === null) return;
-    await this.join(device, slot, { byBitmap: false, offset: 0 });
+    await this.join(device, slot, { byBitmap: false, offset: 0 }, ifFull);
   }
 
-  private async join(device: Device, slot: number, recovery: Recovery): Promise<void> {
+  /** After a failed sync nobody knows what it holds, whatever the reason: it is not tried again. */
+  private async syncBlanked(device: Device): Promise<void> {
+    try {
+      await device.member.sync();
+    } catch (error) {
+      if (error instanceof MemberError) this.parts.failures.eject(device, error.message);
+      throw error;
+    }
+  }
+
+  private async join(
+    device: Device,
+    slot: number,
+    recovery: Recovery,
+    ifFull: Undone,
+  ): Promise<void> {
     const goOn = await this.parts.syncs.pause();
     try {
       // Spares are written, too: it may have failed while it was blanked, or waited for syncs.
       this.refuseFailed(device);
-      await this.seat(device, slot, recovery);
+      await this.seat(device, slot, recovery, ifFull);
     } finally {
       goOn();
     }
@@ -218,7 +280,12 @@ export class Membership {
    * From here on the device takes every write. It holds the whole bitmap before a superblock
    * gives it the slot; what is written meanwhile is marked, so the recovery copies it.
    */
-  private async seat(device: Device, slot: number, recovery: Recovery): Promise<void> {
+  private async seat(
+    device: Device,
+    slot: number,
+    recovery: Recovery,
+    ifFull: Undone,
+  ): Promise<void> {
     const { devices, bitmap, metadata, logger } = this.parts;
     const failed = devices.slots[slot] ?? null;
     try {
@@ -240,14 +307,15 @@ export class Membership {
         "member joins",
       );
     } catch (error) {
-      this.undoJoin(device, slot, failed);
+      const isFull = device.state === "rebuilding" && isNoSpace(error);
+      this.undoJoin(device, slot, failed, isFull ? ifFull : "faulty");
       throw error;
     }
   }
 
-  private undoJoin(device: Device, slot: number, before: Device | null): void {
+  private undoJoin(device: Device, slot: number, before: Device | null, state: Undone): void {
     const { devices } = this.parts;
-    device.state = "faulty";
+    device.state = state;
     device.recovery = null;
     device.slot = null;
     devices.others.push(device);
@@ -391,4 +459,9 @@ export class Membership {
   private error(code: ErrorCode, message: string): NbdRaidError {
     return new NbdRaidError(code, `${this.parts.description.name}: ${message}`);
   }
+}
+
+function isNoSpace(error: unknown): error is Error {
+  if (error instanceof MemberError) return error.noSpace;
+  return error instanceof NbdRaidError && error.code === "no-space";
 }

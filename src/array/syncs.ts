@@ -44,6 +44,8 @@ export class Syncs {
   private pausedBy = 0;
   /** After a failure nothing starts by itself until the devices or the regions changed. */
   private failedAt: number | null = null;
+  /** What a spare waits for that would be rebuilt, in words. */
+  private spareWaits: string | null = null;
   /** Of the last sync that compared anything. */
   private mismatchBytes = 0;
   private readonly waiters: (() => void)[] = [];
@@ -166,11 +168,22 @@ export class Syncs {
     };
   }
 
+  /** A recovery would run if a spare could take the slot: why it cannot, in words. Null: it can. */
+  recoveryWaits(reason: string | null): void {
+    if (this.spareWaits === reason) return;
+    this.spareWaits = reason;
+    this.request();
+  }
+
   status(): SyncStatus | null {
     if (this.current !== null) return this.current.progress.status();
     const plan = this.plan();
-    if (plan === null) return null;
     const { regions, clock } = this.host;
+    if (plan === null) {
+      if (this.spareWaits === null) return null;
+      const progress = new SyncProgress("recovery", new SyncControl(), regions, clock);
+      return progress.pending(this.spareWaits);
+    }
     const progress =
       plan.asked?.progress ?? new SyncProgress(plan.job.action, new SyncControl(), regions, clock);
     return progress.pending(this.frozen ? FROZEN : null);
@@ -229,7 +242,7 @@ export class Syncs {
 
   /** Resolves when nothing runs and nothing could; rejects if the last sync failed. */
   async wait(): Promise<void> {
-    while (this.current !== null || this.pausedBy > 0 || this.plan() !== null) {
+    while (this.isPending) {
       await new Promise<void>((resolve) => this.waiters.push(resolve));
     }
     if (this.lastSync?.result === "failed") {
@@ -237,6 +250,11 @@ export class Syncs {
       const message = `${this.host.name}: the last ${action} failed: ${failure ?? "unknown"}`;
       throw new NbdRaidError("sync-failed", message);
     }
+  }
+
+  private get isPending(): boolean {
+    if (this.current !== null || this.pausedBy > 0) return true;
+    return this.plan() !== null || this.spareWaits !== null;
   }
 
   /** Regions need a sync again, or a device is new: a failure of before does not count. */

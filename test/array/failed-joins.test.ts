@@ -63,6 +63,31 @@ async function expectWhole(machine: Machine, path: string): Promise<void> {
   expectInSyncEqual(machine, machine.array);
 }
 
+/** Both are in sync, and /disk2 is a spare. */
+async function withSpare(): Promise<Machine> {
+  const machine = await startMachine(1);
+  const { world, array } = machine;
+  await write(machine, 0, 128 * KiB);
+  machine.disks.set("/disk2", blankDisk(machine.shape));
+  await world.until(array.add("/disk2", { writeMostly: false }));
+  expect(members(machine)[2]).toEqual(["/disk2", "spare"]);
+  machine.trace.clear();
+  return machine;
+}
+
+function expectSpareWaits(machine: Machine): void {
+  expect(members(machine)).toEqual([
+    ["/disk0", "in_sync"],
+    ["/disk1", "faulty"],
+    ["/disk2", "spare"],
+  ]);
+  expect(machine.array.status().sync).toMatchObject({
+    action: "recovery",
+    pending: true,
+    waitingFor: expect.stringContaining("free space") as string,
+  });
+}
+
 describe.each(PARTS)("without space for the %s", (_name, unwritable) => {
   test("a re-add is refused and undone; the member is closed and can be re-added", async () => {
     const machine = await degraded();
@@ -98,26 +123,15 @@ describe.each(PARTS)("without space for the %s", (_name, unwritable) => {
     await expectWhole(machine, "/disk2");
   });
 
-  test("a spare that could not take the slot is faulty, removed, and added again", async () => {
-    const machine = await startMachine(1);
+  test("a spare that could not take the slot stays one, says so, and takes it later", async () => {
+    const machine = await withSpare();
     const { world, array } = machine;
-    await write(machine, 0, 128 * KiB);
-    machine.disks.set("/disk2", blankDisk(machine.shape));
-    await world.until(array.add("/disk2", { writeMostly: false }));
-    expect(members(machine)[2]).toEqual(["/disk2", "spare"]);
-    machine.trace.clear();
     failOnce(machine, "/disk0", "writeDurable", whenPunched(machine, unwritable), "ENOSPC");
     await world.until(array.fail("/disk1"));
     await world.until(world.sleep(1_000));
-    expect(members(machine)).toEqual([
-      ["/disk0", "in_sync"],
-      ["/disk1", "faulty"],
-      ["/disk2", "faulty"],
-    ]);
+    expectSpareWaits(machine);
     await expectAlone(machine);
-    await world.until(array.remove("/disk2"));
-    await expectClosed(machine, "/disk2");
-    await world.until(array.add("/disk2", { writeMostly: false }));
+    await world.until(array.wait());
     await world.until(array.remove("/disk1"));
     await expectWhole(machine, "/disk2");
   });
@@ -220,5 +234,88 @@ describe("a new member that fails before it joins", () => {
     ]);
     await expectClosed(machine, "/disk2");
     await expectAlone(machine);
+  });
+});
+
+describe("a spare that cannot be blanked", () => {
+  /** The slot of /disk1 is free, and the spare was tried. */
+  async function tried(kind: "punch" | "sync", code: "EIO" | "ENOSPC"): Promise<Machine> {
+    const machine = await withSpare();
+    const { world, array } = machine;
+    machine.member("/disk2").failOperation({ nth: 1, kind, code });
+    await world.until(array.fail("/disk1"));
+    await world.until(world.sleep(1_000));
+    return machine;
+  }
+
+  test("for want of space is not tried again and again, but soon", async () => {
+    const machine = await tried("punch", "ENOSPC");
+    const { world, array } = machine;
+    machine.member("/disk2").failOperation({ nth: 1, kind: "punch", code: "ENOSPC" });
+    expectSpareWaits(machine);
+    machine.trace.clear();
+    await world.until(world.sleep(45_000));
+    expect(machine.trace.operations.filter(({ kind }) => kind === "punch")).toHaveLength(1);
+    expectSpareWaits(machine);
+    await expectAlone(machine);
+    await world.until(array.wait());
+    expect(array.status()).toMatchObject({ degraded: 0, sync: null });
+    await world.until(array.remove("/disk1"));
+    await expectWhole(machine, "/disk2");
+  });
+
+  test("for want of space is tried again when a member is removed", async () => {
+    const machine = await tried("punch", "ENOSPC");
+    const { world, array } = machine;
+    await world.until(array.remove("/disk1"));
+    await world.until(world.sleep(1_000));
+    await expectWhole(machine, "/disk2");
+    expect(array.status()).toMatchObject({ sync: null, lastSync: { action: "recovery" } });
+  });
+
+  test("lets another take the slot meanwhile", async () => {
+    const machine = await withSpare();
+    const { world, array } = machine;
+    machine.disks.set("/disk3", blankDisk(machine.shape));
+    await world.until(array.add("/disk3", { writeMostly: false }));
+    machine.member("/disk2").failOperation({ nth: 1, kind: "punch", code: "ENOSPC" });
+    await world.until(array.fail("/disk1"));
+    await world.until(world.sleep(1_000));
+    await world.until(array.wait());
+    expect(members(machine)).toEqual([
+      ["/disk0", "in_sync"],
+      ["/disk3", "in_sync"],
+      ["/disk2", "spare"],
+      ["/disk1", "faulty"],
+    ]);
+  });
+
+  test("and is removed is waited for no more", async () => {
+    const machine = await tried("punch", "ENOSPC");
+    const { world, array } = machine;
+    const waited = array.wait();
+    await world.until(array.remove("/disk2"));
+    await world.until(waited);
+    expect(array.status()).toMatchObject({ degraded: 1, sync: null });
+  });
+
+  test("is not waited for once the array stops", async () => {
+    const machine = await tried("punch", "ENOSPC");
+    const waited = machine.array.wait();
+    await machine.world.until(machine.array.stop());
+    await machine.world.until(waited);
+  });
+
+  test.each([
+    ["punch", "EIO"],
+    ["sync", "EIO"],
+    ["sync", "ENOSPC"],
+  ] as const)("since its %s ends with %s is faulty, and not tried again", async (kind, code) => {
+    const machine = await tried(kind, code);
+    machine.trace.clear();
+    await machine.world.until(machine.world.sleep(60_000));
+    expect(members(machine)[2]).toEqual(["/disk2", "faulty"]);
+    expect(machine.trace.operations.filter(({ path }) => path === "/disk2")).toEqual([]);
+    expect(machine.array.status().sync).toBeNull();
   });
 });
