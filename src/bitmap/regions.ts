@@ -1,4 +1,5 @@
-import { assert } from "../errors.ts";
+import { totalmem } from "node:os";
+import { assert, NbdRaidError } from "../errors.ts";
 import { type Action, type Conditions, nextState, State, STATE_COUNT } from "./transitions.ts";
 
 /** Regions that are written together, as a block: the unit of durable marks. */
@@ -81,14 +82,17 @@ export class Regions {
     this.changedBlocks = view.bytes(this.blocks);
   }
 
-  /** New regions, all Unwritten. `regionBytes` is a power of two; the last may be shorter. */
+  /**
+   * New regions, all Unwritten. `regionBytes` is a power of two; the last may be shorter.
+   * Throws superblock-unsupported where they do not fit in memory: md makes bitmaps of any size.
+   */
   static create(trackedBytes: number, regionBytes: number, oneThread = false): Regions {
     const count = Math.ceil(trackedBytes / regionBytes);
     assert(count > 0, "an array tracks at least one region");
     const pages = Math.ceil(count / REGIONS_PER_PAGE);
     const blocks = Math.ceil(count / REGIONS_PER_BLOCK);
     const bytes = 4 * (Word.Count + count + 2 * pages) + 2 * count + blocks;
-    const buffer = new SharedArrayBuffer(bytes);
+    const buffer = allocate(bytes, count, regionBytes);
     return new Regions({ buffer, count, regionBytes, trackedBytes }, oneThread);
   }
 
@@ -335,6 +339,20 @@ export class Regions {
     const [unwritten = 0, clean = 0, dirty = 0, needSync = 0, syncing = 0] = counts;
     return { unwritten, clean, dirty, needSync, syncing };
   }
+}
+
+/** More than the machine has would be promised, and then cost the process its life. */
+function allocate(bytes: number, count: number, regionBytes: number): SharedArrayBuffer {
+  try {
+    if (bytes <= totalmem()) return new SharedArrayBuffer(bytes);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+  }
+  throw new NbdRaidError(
+    "superblock-unsupported",
+    `a bitmap of ${count} regions of ${regionBytes} bytes needs ${Math.ceil(bytes / 2 ** 20)} MiB ` +
+      "of memory: give the array one of larger regions (mdadm --grow, --bitmap-chunk)",
+  );
 }
 
 /** Cuts one buffer into consecutive views; int32 ones first, so that they stay aligned. */

@@ -22,6 +22,20 @@ describe("sizes", () => {
     expect(regions.pages).toBe(2);
   });
 
+  test.each([2 ** 36, 2 ** 40])(
+    "%i regions are refused: they need more memory than there is",
+    (count) => {
+      expect(() => Regions.create(count * 4096, 4096)).toThrow(
+        expect.objectContaining({
+          code: "superblock-unsupported",
+          message: expect.stringMatching(
+            /^a bitmap of \d+ regions of 4096 bytes needs \d+ MiB of memory: .*mdadm/,
+          ) as string,
+        }),
+      );
+    },
+  );
+
   test("an attached view shares states, counts and flags", () => {
     const regions = make();
     const other = Regions.attach(regions.shared);
