@@ -214,6 +214,9 @@ export class Connection {
   }
 
   #send(chunks: readonly Uint8Array[], sent: () => void): void {
+    // While node:stream gives up the writes behind one that failed, it would call back twice for
+    // those that begin meanwhile.
+    if (this.#socket.errored !== null || this.#socket.destroyed) return void setImmediate(sent);
     if (this.#secured) return sendInSlices(this.#socket, chunks, sent);
     const last = chunks.length - 1;
     if (last > 0) this.#socket.cork();

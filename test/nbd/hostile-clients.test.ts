@@ -3,7 +3,7 @@
  * attack goes over a raw socket to a running server, and other clients are none the worse for it.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { expect } from "vitest";
+import { expect, onTestFinished } from "vitest";
 import { NbdRaidError } from "../../src/errors.ts";
 import { attacks, type Attack } from "./arena.ts";
 import type { WideRequest } from "./chunk-client.ts";
@@ -165,6 +165,40 @@ attacks("11. resources", [
         one.socket.resetAndDestroy();
       }
       await until(() => arena.serving.server.connections().length === 1);
+    },
+  ],
+]);
+
+/** Errors that would have ended the server's process; empty at the end of a test. */
+function fatalErrors(): Error[] {
+  const errors: Error[] = [];
+  const note = (error: Error): void => void errors.push(error);
+  process.on("uncaughtExceptionMonitor", note);
+  onTestFinished(() => void process.off("uncaughtExceptionMonitor", note));
+  return errors;
+}
+
+/**
+ * The first two replies leave one by one, those behind them in one write of several parts: when
+ * the first fails, each is given up in the midst of giving up the one before.
+ */
+const piledUp = [5 * MIB, 5 * MIB, ...Array<number>(8).fill(MIB)];
+attacks("11. resources: replies that pile up behind one that cannot be sent", [
+  [
+    "their client vanishes",
+    async (arena) => {
+      const errors = fatalErrors();
+      for (let round = 0; round < 5; round++) {
+        const one = await arena.serving.client("large");
+        one.socket.pause();
+        for (const length of piledUp) one.request({ command: READ, length });
+        await until(() => (arena.serving.server.connections()[1]?.readBytes ?? 0) > 0);
+        await sleep(20);
+        one.destroy();
+        await until(() => arena.serving.server.connections().length === 1);
+      }
+      await sleep(10);
+      expect(errors).toEqual([]);
     },
   ],
 ]);
