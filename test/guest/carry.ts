@@ -174,14 +174,17 @@ async function unwrittenAreas(of: OursToMd, image: string, counts: Counts): Prom
 function serverOptions(of: OursToMd): ServerOptions {
   const chunk = of.chunkKib === 0 ? [] : ["--chunk", `${of.chunkKib}K`];
   const layout = of.layout === null ? [] : ["--layout", of.layout];
-  const region = of.bitmap === "none" ? [] : ["--region-size", REGION];
+  const bitmap = of.madeWith ?? of.bitmap;
   const { level, members, imageKib } = of;
   return {
     ...{ level, members, size: `${of.memberMib}M` },
     ...(imageKib === undefined ? {} : { imageBytes: imageKib.map((kib) => kib * KIB) }),
-    createArgs: ["--bitmap", of.bitmap, ...chunk, ...layout, ...region],
+    createArgs: ["--bitmap", bitmap, ...chunk, ...layout, ...regionOf(bitmap)],
   };
 }
+
+const regionOf = (bitmap: OursToMd["bitmap"]): readonly string[] =>
+  bitmap === "none" ? [] : ["--region-size", REGION];
 
 async function leave(
   of: OursToMd,
@@ -205,6 +208,8 @@ async function leave(
     await fill(server.socket, content, seed + 1, { start, end: start + AREA_BYTES });
   }
   await server.stop();
+  if (of.madeWith === undefined) return;
+  await server.ok("convert", ...server.images, "--bitmap", of.bitmap, ...regionOf(of.bitmap));
 }
 
 async function examine(server: Server): Promise<{ counts: Counts | null; componentBytes: number }> {

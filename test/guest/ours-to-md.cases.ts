@@ -12,6 +12,8 @@ export interface OursToMd extends Carried {
   readonly imageKib?: readonly number[];
   /** What is used of each member otherwise. */
   readonly memberMib: number;
+  /** The bitmap that it was made with, where another was put in its place by `convert`. */
+  readonly madeWith?: Bitmap;
   /** Also in the short form. */
   readonly isSample: boolean;
 }
@@ -81,6 +83,13 @@ const clean = (kernel: Kernel, bitmap: Bitmap, layouts: readonly Layout[]): Ours
 const inState = (kernel: Kernel, bitmap: Bitmap, state: State, levels: readonly string[]) =>
   of(levels).map((layout) => caseOf(kernel, layout, bitmap, state, memberCounts(layout)[0]!));
 
+/** Filled with another bitmap, stopped clean, and converted. */
+function converted(kernel: Kernel, level: string, madeWith: Bitmap, bitmap: Bitmap): OursToMd {
+  const [layout] = of([level]);
+  const one = caseOf(kernel, layout!, bitmap, "clean", memberCounts(layout!)[0]!);
+  return { ...one, madeWith, title: `${one.title}, converted from ${madeWith}`, isSample: false };
+}
+
 export const isRedundant = ({ level }: Pick<Carried, "level">): boolean =>
   level !== "0" && level !== "linear";
 
@@ -104,4 +113,11 @@ export const OURS_TO_MD: readonly OursToMd[] = [
     ...inState(kernel, "internal", "killed", COMMON),
     ...inState(kernel, "internal", "degraded", COMMON),
   ]),
+  { ...converted(DEBIAN, "5 left-symmetric", "lockless", "internal"), isSample: true },
+  converted(DEBIAN, "1", "lockless", "none"),
+  converted(DEBIAN, "10 n2", "none", "internal"),
+  converted(LLBITMAP, "1", "internal", "lockless"),
+  converted(LLBITMAP, "5 left-symmetric", "none", "lockless"),
+  converted(LLBITMAP, "6 left-symmetric", "internal", "lockless"),
+  converted(LLBITMAP, "10 f2", "lockless", "internal"),
 ];
