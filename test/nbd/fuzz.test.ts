@@ -1,195 +1,151 @@
 /**
- * Recorded sessions with each kind of headers, mutated at random and fed in random portions:
- * whatever arrives, the parsers neither throw nor stop taking input, memory stays bounded, and what
- * is sent is whole replies. A failure prints its seed; NBD_FUZZ_SEED repeats it.
+ * Recorded sessions, mutated at random and fed in random portions: whatever arrives, the parsers
+ * neither throw nor stop taking input, memory stays bounded, and what is sent is whole replies. A
+ * failure prints its seed; NBD_FUZZ_SEED repeats it.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { encodeExtendedRequest, encodeMetaData, type WideRequest } from "./chunk-client.ts";
-import {
-  COMMAND,
-  DF,
-  encodeFlags,
-  encodeInfoData,
-  encodeOption,
-  encodeRequest,
-  FAST_ZERO,
-  OPTION,
-  PAYLOAD_LEN,
-  REPLY,
-  REQ_ONE,
-} from "./client.ts";
+import { SlabPool } from "../../src/nbd/slab.ts";
+import type { TlsMode } from "../../src/nbd/starttls.ts";
+import { Arena } from "./arena.ts";
+import { mutation, type Mutation, portions, RECORDED, walk } from "./fuzz-sessions.ts";
 import { MemoryDevice, type Call } from "./memory-device.ts";
 import { exportOf } from "./serving.ts";
 import { SessionHarness } from "./session-harness.ts";
+import { pskEndpoint } from "./tls-client.ts";
 
 const MIB = 2 ** 20;
-const { READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS } = COMMAND;
+/** Turns of the event loop without a byte taken that a session may have. */
+const IDLE_TURNS_MAX = 1000;
+/** The same, for a server at the other end of a socket. */
+const HANG_MS = 10_000;
 const TIME_MS = process.env["NBD_RAID_LONG"] === "1" ? 600_000 : 2_500;
 
-const HAGGLING = [
-  encodeFlags(3),
-  encodeOption(OPTION.LIST),
-  encodeOption(77, Buffer.alloc(300)),
-  encodeOption(OPTION.INFO, encodeInfoData("nothing", [1, 2])),
-  encodeOption(OPTION.INFO, encodeInfoData("data", [0, 1, 2, 3])),
-];
-const CONTEXTS = [
-  encodeOption(OPTION.LIST_META_CONTEXT, encodeMetaData("data", ["base:", "x-nbd-raid:"])),
-  encodeOption(
-    OPTION.SET_META_CONTEXT,
-    encodeMetaData("data", ["base:allocation", "x-nbd-raid:regions"]),
-  ),
-];
-const GO = encodeOption(OPTION.GO, encodeInfoData("data", [3]));
-
-/** The requests of every session, in its own headers. */
-function requests(encode: (fields: WideRequest) => Buffer): Buffer[] {
-  return [
-    encode({ command: READ, offset: 4096, length: 4096, cookie: 1n }),
-    encode({ command: WRITE, offset: 0, payload: Buffer.alloc(8192, 5), cookie: 2n }),
-    encode({ command: FLUSH, cookie: 3n }),
-    encode({ command: TRIM, offset: 512, length: 1024, cookie: 4n }),
-    encode({ command: WRITE_ZEROES, flags: 3, offset: 0, length: 65536, cookie: 5n }),
-    encode({ command: CACHE, length: MIB, cookie: 6n }),
-    encode({ command: WRITE, offset: 100, payload: Buffer.alloc(100_000, 6), cookie: 7n }),
-    encode({ command: READ, offset: MIB - 1, length: 1, cookie: 8n }),
-  ];
-}
-
-/** What needs chunks in the replies. */
-function chunkedRequests(encode: (fields: WideRequest) => Buffer): Buffer[] {
-  return [
-    encode({ command: READ, offset: 0, length: 300_000, cookie: 9n }),
-    encode({ command: READ, flags: DF, offset: 0, length: 300_000, cookie: 10n }),
-    encode({ command: BLOCK_STATUS, length: 300_000, cookie: 11n }),
-    encode({ command: BLOCK_STATUS, flags: REQ_ONE, offset: 512, length: 512, cookie: 12n }),
-    encode({ command: WRITE_ZEROES, flags: FAST_ZERO, length: 512, cookie: 13n }),
-  ];
-}
-
-const compact = (fields: WideRequest): Buffer =>
-  encodeRequest({ ...fields, length: Number(fields.length ?? fields.payload?.length ?? 0) });
-const extended = (fields: WideRequest): Buffer =>
-  encodeExtendedRequest({
-    ...fields,
-    flags: (fields.flags ?? 0) | (fields.payload === undefined ? 0 : PAYLOAD_LEN),
-  });
-const FILTER = Buffer.from("0000000000010000" + "00000001" + "00000002", "hex");
-
-/** A session of each kind of headers. */
-const RECORDED: readonly Buffer[][] = [
-  [...HAGGLING, GO, ...requests(compact), compact({ command: DISC })],
-  [
-    ...HAGGLING,
-    encodeOption(OPTION.STRUCTURED_REPLY),
-    ...CONTEXTS,
-    GO,
-    ...requests(compact),
-    ...chunkedRequests(compact),
-    compact({ command: DISC }),
-  ],
-  [
-    ...HAGGLING,
-    encodeOption(OPTION.EXTENDED_HEADERS),
-    ...CONTEXTS,
-    GO,
-    ...requests(extended),
-    ...chunkedRequests(extended),
-    extended({ command: BLOCK_STATUS, payload: FILTER, cookie: 14n }),
-    extended({ command: TRIM, length: 2n ** 40n, cookie: 15n }),
-    extended({ command: DISC }),
-  ],
-];
-const MESSAGES_MAX = Math.max(...RECORDED.map((messages) => messages.length));
-
-type Mutation = (messages: Buffer[]) => Buffer[];
-
-const at = fc.nat(MESSAGES_MAX - 1);
-const mutation: fc.Arbitrary<Mutation> = fc.oneof(
-  // a byte of a header changes
-  fc.tuple(at, fc.nat(43), fc.nat(255)).map(
-    ([i, where, value]): Mutation =>
-      (messages) =>
-        messages.map((message, k) => {
-          if (k !== i || where >= message.length) return message;
-          const copy = Buffer.from(message);
-          copy[where] = value;
-          return copy;
-        }),
-  ),
-  // a message is lost, comes twice, is cut, or has rubbish before it
-  at.map(
-    (i): Mutation =>
-      (messages) =>
-        messages.toSpliced(i, 1),
-  ),
-  at.map(
-    (i): Mutation =>
-      (messages) =>
-        messages.toSpliced(i, 0, messages[i] ?? Buffer.alloc(0)),
-  ),
-  fc.tuple(at, fc.nat(100)).map(
-    ([i, length]): Mutation =>
-      (messages) =>
-        messages.map((message, k) => (k === i ? message.subarray(0, length) : message)),
-  ),
-  fc.tuple(at, fc.uint8Array({ maxLength: 64 })).map(
-    ([i, rubbish]): Mutation =>
-      (messages) =>
-        messages.toSpliced(i, 0, Buffer.from(rubbish)),
-  ),
-);
-
-it("no mutation of a session makes the parsers throw, hang or hold memory", async () => {
-  const portions = fc.array(
-    fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 200_000 })),
-    {
-      minLength: 1,
-      maxLength: 8,
-    },
-  );
-  const property = fc.asyncProperty(
-    fc.constantFrom(...RECORDED),
-    fc.array(mutation, { maxLength: 6 }),
-    portions,
-    fc.constantFrom("at once", "late", "in part", "never"),
-    async (recorded, mutations, portions, answers) => {
-      const device = new MemoryDevice(MIB);
-      device.knowsZeroes = true;
-      device.bytes.fill(1, 40_000, 50_000);
-      if (answers === "late") device.gate = async () => {};
-      if (answers === "in part") device.gate = failsAbove(45_000);
-      if (answers === "never") device.gate = failsAbove(0);
-      const harness = new SessionHarness([exportOf(device)]);
-      const bytes = Buffer.concat(
-        mutations.reduce((messages, mutate) => mutate(messages), recorded),
-      );
-      let sent = 0;
-      for (let i = 0; sent < bytes.length; i++) {
-        const portion = bytes.subarray(sent, sent + portions[i % portions.length]!);
-        sent += portion.length - harness.feed(portion).length;
-        expect(harness.session.heldBytes).toBeLessThan(70 * MIB);
-        if (harness.paused) await new Promise(setImmediate);
-      }
-      harness.session.inputEnded();
-      for (let turns = 0; harness.ended === null && turns < 100; turns++) {
-        await new Promise(setImmediate);
-        harness.confirm();
-      }
-      expect(harness.ended).not.toBeNull();
-      walk(harness.sent);
-      harness.session.closed();
-      expect(harness.done).toBe(true);
-      expect(harness.session.heldBytes).toBe(0);
-    },
-  );
+/** As long as there is time for it, from the seed that the environment asks for. */
+function parameters<T>(): fc.Parameters<T> {
   const seed = process.env["NBD_FUZZ_SEED"];
-  await fc.assert(property, {
+  return {
     numRuns: Number.MAX_SAFE_INTEGER,
     interruptAfterTimeLimit: TIME_MS,
     ...(seed === undefined ? {} : { seed: Number(seed) }),
-  });
+  };
+}
+
+const mutated = fc
+  .tuple(fc.constantFrom(...RECORDED), fc.array(mutation, { maxLength: 6 }))
+  .map(([recorded, mutations]: [Buffer[], Mutation[]]) =>
+    mutations.reduce((messages, mutate) => mutate(messages), recorded),
+  );
+
+const sessions = {
+  messages: mutated,
+  /** False: what belongs to two messages may arrive together. */
+  oneByOne: fc.boolean(),
+  portions,
+  answers: fc.constantFrom("at once", "late", "in part", "never"),
+  tlsMode: fc.constantFrom("off", "optional", "required"),
+};
+
+interface Given {
+  readonly messages: readonly Buffer[];
+  readonly oneByOne: boolean;
+  readonly portions: readonly number[];
+  readonly answers: "at once" | "late" | "in part" | "never";
+  readonly tlsMode: TlsMode;
+}
+
+/** What one session and its device make of it, with a pool of this many bytes. */
+async function runSession(given: Given, pool: SlabPool): Promise<SessionHarness> {
+  const { messages, oneByOne, portions, answers, tlsMode } = given;
+  const device = new MemoryDevice(MIB);
+  device.knowsZeroes = true;
+  device.bytes.fill(1, 40_000, 50_000);
+  if (answers === "late") device.gate = async () => {};
+  if (answers === "in part") device.gate = failsAbove(45_000);
+  if (answers === "never") device.gate = failsAbove(0);
+  const harness = new SessionHarness([exportOf(device)], {}, tlsMode, pool);
+  let count = 0;
+  let idleTurns = 0;
+  for (const bytes of oneByOne ? messages : [Buffer.concat(messages)]) {
+    for (let sent = 0; sent < bytes.length;) {
+      const portion = bytes.subarray(sent, sent + portions[count++ % portions.length]!);
+      const taken = portion.length - harness.feed(portion).length;
+      sent += taken;
+      idleTurns = taken > 0 ? 0 : idleTurns + 1;
+      // Thrown here: a run that never ends counts as one that was cut short by the time limit.
+      if (idleTurns > IDLE_TURNS_MAX) throw new Error(`nothing more is taken at byte ${sent}`);
+      expect(harness.session.heldBytes).toBeLessThan(70 * MIB);
+      if (harness.securing) harness.secured();
+      if (harness.paused) {
+        await new Promise(setImmediate);
+        harness.confirm();
+      }
+    }
+  }
+  harness.session.inputEnded();
+  for (let turns = 0; harness.ended === null && turns < 100; turns++) {
+    await new Promise(setImmediate);
+    harness.confirm();
+  }
+  expect(harness.ended).not.toBeNull();
+  walk(harness.sent, MIB, true);
+  harness.session.closed();
+  expect(harness.done).toBe(true);
+  expect(harness.session.heldBytes).toBe(0);
+  return harness;
+}
+
+it("the sessions are served to their ends, as long as they are not mutated", async () => {
+  const given = {
+    oneByOne: true,
+    portions: [1000],
+    answers: "at once",
+    tlsMode: "optional",
+  } as const;
+  const ends: (string | null)[] = [];
+  for (const messages of RECORDED) {
+    ends.push((await runSession({ ...given, messages }, new SlabPool())).ended);
+  }
+  const left = "disconnected by the client";
+  expect(ends).toEqual([left, left, left, left, left, "aborted by the client", left]);
+});
+
+it("no mutation of a session makes the parsers throw, hang or hold memory", async () => {
+  const property = fc.asyncProperty(
+    fc.record(sessions),
+    async (given) => void (await runSession(given, new SlabPool())),
+  );
+  await fc.assert(property, parameters());
+});
+
+it("nor does it over a socket, and others are served as before", async () => {
+  const arena = await Arena.open({ tls: pskEndpoint().tls, limits: { handshakeMs: 60_000 } });
+  const property = fc.asyncProperty(
+    mutated,
+    portions,
+    fc.constantFrom("half-closes", "vanishes"),
+    async (messages, portions, how) => {
+      const one = await arena.client();
+      const received: Buffer[] = [];
+      one.socket.on("data", (chunk: Buffer) => received.push(chunk));
+      const bytes = Buffer.concat(messages);
+      for (let sent = 0, i = 0; sent < bytes.length; i++) {
+        const portion = bytes.subarray(sent, sent + portions[i % portions.length]!);
+        sent += portion.length;
+        one.send(portion);
+        if (i % 3 === 0) await new Promise(setImmediate);
+      }
+      if (how === "half-closes") {
+        one.end();
+        const hangs = sleep(HANG_MS, "hangs", { ref: false });
+        expect(await Promise.race([one.closed, hangs])).not.toBe("hangs");
+        walk(Buffer.concat(received), arena.device.sizeBytes, false);
+      } else one.destroy();
+      await arena.othersAreServed();
+    },
+  );
+  await fc.assert(property, parameters());
 });
 
 /** Whatever touches an offset beyond `limit` fails, some time later. */
@@ -198,47 +154,4 @@ function failsAbove(limit: number): (call: Call) => Promise<void> {
     await Promise.resolve();
     if (offset + length > limit) throw new Error("broken");
   };
-}
-
-const MAGIC = {
-  option: 0x0003e889,
-  simple: 0x67446698,
-  structured: 0x668e33ef,
-  extended: 0x6e8a278c,
-};
-
-/**
- * Goes from reply to reply, and ends where the last one does. Replies that do not tell their
- * length (EXPORT_NAME, READ without chunks) end the walk.
- */
-function walk(sent: Buffer): void {
-  let chunked = false;
-  let at = 18;
-  while (at < sent.length) {
-    switch (sent.readUInt32BE(at)) {
-      case MAGIC.option: {
-        const option = sent.readUInt32BE(at + 8);
-        const isHeaders = option === OPTION.STRUCTURED_REPLY || option === OPTION.EXTENDED_HEADERS;
-        if (isHeaders && sent.readUInt32BE(at + 12) === REPLY.ACK) chunked = true;
-        at += 20 + sent.readUInt32BE(at + 16);
-        break;
-      }
-      case MAGIC.structured:
-        at += 20 + sent.readUInt32BE(at + 16);
-        break;
-      case MAGIC.extended:
-        at += 32 + Number(sent.readBigUInt64BE(at + 24));
-        break;
-      case MAGIC.simple:
-        if (!chunked) return;
-        at += 16;
-        break;
-      default: {
-        const isExport = sent.readBigUInt64BE(at) === BigInt(MIB);
-        if (isExport) return;
-        throw new Error(`no reply at byte ${at} of ${sent.length}`);
-      }
-    }
-  }
-  expect(at).toBe(sent.length);
 }

@@ -73,6 +73,14 @@ export class SessionHarness {
     }
   }
 
+  /** TLS stands: what comes and goes from now on is behind it. */
+  secured(): void {
+    this.securing = false;
+    this.session.secured();
+    this.#landing = this.session.landing();
+    this.confirm();
+  }
+
   /** One read of the socket: as much as fits the landing. Returns how many bytes it took. */
   read(bytes: Uint8Array): number {
     if (this.#landing.length === 0) throw new Error("a landing has room");
