@@ -3,9 +3,10 @@
  * program cannot do somewhere is run as well, and fails there by its own words. Servers are shared
  * by all cases of a security, so a case makes no assumption of what is in the array.
  *
- * Not here: @vates/nbd-client 3.6.0. It declares xen-api ^5.0.0 and @xen-orchestra/async-map ^0.1.5,
- * which it does not import and npm did not find; put in their place, older ones bring 70 packages.
- * It only reads, over TCP, by simple replies, plain or by TLS without a certificate of its own.
+ * @vates/nbd-client is no program but a package of npm, of the folder npm-peers and not of this
+ * project: it declares xen-api ^5.0.0 and @xen-orchestra/async-map ^0.1.5, which it does not import
+ * and npm need not have, and with older ones in their place it is 73 packages that nothing else
+ * needs. It only reads. As it shows no certificate, it is tried also where none is asked for.
  */
 import { join } from "node:path";
 import { afterAll, describe, expect } from "vitest";
@@ -17,19 +18,26 @@ import { KINDS, SECURITIES, Servers } from "./clients/places.ts";
 import { QEMU } from "./clients/qemu.cases.ts";
 import { REPLIES } from "./clients/replies.cases.ts";
 import { OPTION_GO, OPTION_STRUCTURED_REPLY, tapInto } from "./clients/tap.ts";
+import { VATES } from "./clients/vates.cases.ts";
 import { testWith } from "./fixtures.ts";
 import { dataDigest } from "./images.ts";
 
 const servers = new Servers();
 afterAll(() => servers.dispose());
 
-const GROUPS: readonly ClientCases[] = [LIBNBD, QEMU, FIO, NBDKIT];
+const GROUPS: readonly ClientCases[] = [LIBNBD, QEMU, FIO, NBDKIT, VATES];
 
-for (const { programs, cases } of GROUPS) {
+for (const { programs, cases, kinds = KINDS, missing = null } of GROUPS) {
   const test = testWith("openssl", ...programs);
+  if (missing !== null) {
+    test("clients that are no programs are installed", () => {
+      throw new Error(missing);
+    });
+    continue;
+  }
   for (const { title, run, cannot } of cases) {
     describe(title, () => {
-      for (const kind of KINDS) {
+      for (const kind of kinds) {
         const limit = cannot?.(kind) ?? null;
         if (limit === null) {
           test(`over ${kind.title}`, async () => run(await servers.placeOf(kind)));

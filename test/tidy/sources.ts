@@ -4,11 +4,12 @@ import { dirname, join, relative } from "node:path";
 /** The repository's root. */
 export const ROOT = join(import.meta.dirname, "../..");
 
-/** Files below a folder of the repository, as paths from its root. */
+/** Files below a folder of the repository, as paths from its root; not those of packages. */
 export function filesIn(folder: string, extension: string): string[] {
   return readdirSync(join(ROOT, folder), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && entry.name.endsWith(extension))
     .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)))
+    .filter((path) => !path.split("/").includes("node_modules"))
     .sort();
 }
 

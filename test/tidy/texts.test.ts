@@ -65,6 +65,13 @@ describe("files", () => {
   });
 });
 
+describe("lock files", () => {
+  test.each(["package-lock.json", "test/interop/npm-peers/package-lock.json"])(
+    "name no host, so that any registry serves: npm's --omit-lockfile-registry-resolved: %s",
+    (path) => expect(linesWith(/"resolved":/, [path])).toEqual([]),
+  );
+});
+
 describe("documents", () => {
   test("link to files that exist", () => {
     const broken = DOCUMENTS.filter((path) => path.endsWith(".md")).flatMap((path) =>

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Place } from "./places.ts";
+import type { Kind, Place } from "./places.ts";
 import { SIZE } from "./places.ts";
 
 /** What one program does at every place. */
@@ -23,6 +23,10 @@ export interface Cannot {
 export interface ClientCases {
   /** That must be installed, besides openssl. */
   readonly programs: readonly string[];
+  /** Every one of `KINDS` by default. */
+  readonly kinds?: readonly Kind[];
+  /** Where the client itself is no program: what to do if it is not installed, in a line. */
+  readonly missing?: string | null;
   readonly cases: readonly ClientCase[];
 }
 

@@ -5,7 +5,8 @@ import { makeAuthority } from "../certificates.ts";
 import { run } from "../run.ts";
 import { Server } from "../server.ts";
 
-export const SECURITIES = ["plain", "TLS x509", "TLS PSK"] as const;
+/** By "TLS x509" clients must show a certificate as well. */
+export const SECURITIES = ["plain", "TLS x509", "TLS PSK", "TLS x509 of the server alone"] as const;
 export const TRANSPORTS = ["TCP", "Unix"] as const;
 export type Security = (typeof SECURITIES)[number];
 export type Transport = (typeof TRANSPORTS)[number];
@@ -20,8 +21,13 @@ export interface Kind {
   readonly transport: Transport;
 }
 
-export const KINDS: readonly Kind[] = SECURITIES.flatMap((security) =>
+export const ALL_KINDS: readonly Kind[] = SECURITIES.flatMap((security) =>
   TRANSPORTS.map((transport) => ({ title: `${transport}, ${security}`, security, transport })),
+);
+
+/** Who can show a certificate is tried where it must. */
+export const KINDS = ALL_KINDS.filter(
+  ({ security }) => security !== "TLS x509 of the server alone",
 );
 
 /** One way to the export `data`, in the words of each program, and a new folder to work in. */
@@ -92,15 +98,17 @@ async function startServer(security: Security): Promise<Server> {
   return server;
 }
 
-/** They make the files too. Clients must show certificates, so that theirs are tried as well. */
+async function certified({ folder }: Server): Promise<string[]> {
+  // Laid out as libnbd's own folder in a home, for programs that name no other.
+  await makeAuthority(join(folder, ".pki"), "libnbd");
+  return ["--tls-certificates", certificatesIn(folder), "--tls-required"];
+}
+
+/** They make the files too. */
 const TLS_ARGUMENTS: Record<Security, (server: Server) => Promise<string[]>> = {
   plain: () => Promise.resolve([]),
-  "TLS x509": async ({ folder }) => {
-    // Laid out as libnbd's own folder in a home, for programs that name no other.
-    await makeAuthority(join(folder, ".pki"), "libnbd");
-    const certificates = certificatesIn(folder);
-    return ["--tls-certificates", certificates, "--tls-required", "--tls-verify-peer"];
-  },
+  "TLS x509": async (server) => [...(await certified(server)), "--tls-verify-peer"],
+  "TLS x509 of the server alone": certified,
   "TLS PSK": async ({ folder }) => {
     const keys = keysIn(folder);
     await writeFile(keys, `${USER}:0123456789abcdef0123456789abcdef\n`, { mode: 0o600 });
@@ -108,16 +116,18 @@ const TLS_ARGUMENTS: Record<Security, (server: Server) => Promise<string[]>> = {
   },
 };
 
-const certificatesIn = (folder: string) => join(folder, ".pki", "libnbd");
+export const certificatesIn = (folder: string) => join(folder, ".pki", "libnbd");
 const keysIn = (folder: string) => join(folder, "keys.psk");
-const portOf = (server: Server) => new URL(server.uri).port;
+export const portOf = (server: Server) => new URL(server.uri).port;
 
 function addressOf(server: Server, security: Security, transport: Transport) {
   const scheme = security === "plain" ? "nbd" : "nbds";
   const user = security === "TLS PSK" ? `${USER}@` : "";
+  const certificates = `tls-certificates=${certificatesIn(server.folder)}`;
   const parameter = {
     plain: "",
-    "TLS x509": `tls-certificates=${certificatesIn(server.folder)}`,
+    "TLS x509": certificates,
+    "TLS x509 of the server alone": certificates,
     "TLS PSK": `tls-psk-file=${keysIn(server.folder)}`,
   }[security];
   const [uri, sign] = {
@@ -129,12 +139,12 @@ function addressOf(server: Server, security: Security, transport: Transport) {
 
 /** qemu's block layer has no nbds URI: credentials are an object beside the address. */
 function qemuWords(server: Server, security: Security, transport: Transport): QemuWords {
+  const certificates = `endpoint=client,dir=${certificatesIn(server.folder)}`;
+  const x509 = ["--object", `tls-creds-x509,id=tls0,${certificates}`];
   const object = {
     plain: [],
-    "TLS x509": [
-      "--object",
-      `tls-creds-x509,id=tls0,endpoint=client,dir=${certificatesIn(server.folder)}`,
-    ],
+    "TLS x509": x509,
+    "TLS x509 of the server alone": x509,
     "TLS PSK": [
       "--object",
       `tls-creds-psk,id=tls0,endpoint=client,dir=${server.folder},username=${USER}`,
@@ -158,8 +168,12 @@ function qemuWords(server: Server, security: Security, transport: Transport): Qe
   };
 }
 
-const nbdkitTls = (folder: string): Record<Security, readonly string[]> => ({
-  plain: [],
-  "TLS x509": ["tls=require", `tls-certificates=${certificatesIn(folder)}`],
-  "TLS PSK": ["tls=require", `tls-psk=${keysIn(folder)}`, `tls-username=${USER}`],
-});
+function nbdkitTls(folder: string): Record<Security, readonly string[]> {
+  const x509 = ["tls=require", `tls-certificates=${certificatesIn(folder)}`];
+  return {
+    plain: [],
+    "TLS x509": x509,
+    "TLS x509 of the server alone": x509,
+    "TLS PSK": ["tls=require", `tls-psk=${keysIn(folder)}`, `tls-username=${USER}`],
+  };
+}
