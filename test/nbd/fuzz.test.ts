@@ -15,6 +15,7 @@ import { exportOf } from "./serving.ts";
 import { SessionHarness } from "./session-harness.ts";
 import { pskEndpoint } from "./tls-client.ts";
 
+const KIB = 1024;
 const MIB = 2 ** 20;
 /** Turns of the event loop without a byte taken that a session may have. */
 const IDLE_TURNS_MAX = 1000;
@@ -117,6 +118,27 @@ it("no mutation of a session makes the parsers throw, hang or hold memory", asyn
     async (given) => void (await runSession(given, new SlabPool())),
   );
   await fc.assert(property, parameters());
+});
+
+it("nor does it where memory is scarce", async () => {
+  let scarce = 0;
+  const property = fc.asyncProperty(
+    fc.record(sessions),
+    fc.constantFrom(0, 20 * KIB, MIB, 2 * MIB),
+    async (given, bytes) => {
+      const pool = new SlabPool(bytes);
+      const take = pool.take.bind(pool);
+      pool.take = (wanted) => {
+        const slab = take(wanted);
+        if (pool.scarce) scarce++;
+        return slab;
+      };
+      await runSession(given, pool);
+      expect(pool.heldBytes).toBe(0);
+    },
+  );
+  await fc.assert(property, parameters());
+  expect(scarce).toBeGreaterThan(0);
 });
 
 it("nor does it over a socket, and others are served as before", async () => {
