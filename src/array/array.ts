@@ -100,6 +100,7 @@ export class RaidArray implements BlockDevice, ArrayControl {
       clock,
       readOnly: parts.readOnly,
       record: () => this.metadata.update(),
+      inDoubt: () => description.geometry.kind === "parity" && regions.anySuspect(),
       failureUnrecorded: () => this.metadata.failureUnrecorded(),
       ejected: (device) => this.ejected(device),
     });

@@ -17,6 +17,8 @@ export interface FailureHost {
   /** Writes the superblocks as the devices are now. */
   record(): Promise<void>;
   failureUnrecorded(): boolean;
+  /** What a member holds may not be what the others say of it: reads cannot do without it. */
+  inDoubt(): boolean;
   /** A device takes no part any more: syncs and sources look again. */
   ejected(device: Device): void;
 }
@@ -118,14 +120,15 @@ export class Failures {
     return this.failed === null;
   }
 
-  /** A member could not be read; the data came from elsewhere. */
+  /** A member could not be read, by a client or a sync. */
   readFailed(device: Device, message: string): void {
     device.readErrors++;
     const { array, member } = { array: this.host.name, member: device.member.path };
-    this.host.logger.warn({ array, member, reason: message }, "read error, served from another");
+    this.host.logger.warn({ array, member, reason: message }, "read error");
     const recent = this.countRecent(device);
     if (recent <= READ_ERRORS_MAX || this.host.readOnly || device.state !== "in_sync") return;
-    if (this.canLose(device)) this.eject(device, `${recent} read errors in a short time`);
+    if (this.canLose(device) && !this.host.inDoubt())
+      this.eject(device, `${recent} read errors in a short time`);
   }
 
   private countRecent(device: Device): number {

@@ -23,6 +23,9 @@ const FREE_BYTES_MAX = 64 * 2 ** 20;
  */
 export const SMALL_BYTES = 64 * 2 ** 10;
 
+/** Landing, request and reply that each are small. */
+const SMALL_MESSAGES = 3;
+
 function exponentFor(bytes: number): number {
   return Math.max(EXPONENT_MIN, 32 - Math.clz32(Math.max(bytes - HEADROOM_BYTES, 1) - 1));
 }
@@ -38,7 +41,9 @@ function slabBytes(bytes: number): number {
  * while it does not fit. The first in line may exceed the limit, one account at a time: so somebody
  * always goes on, whatever the others hold and however large the request is. When that account has
  * given back what it got, which takes its client, or the guard if the client is stuck, the next may.
- * Held is therefore never more than the limit, one largest message, and the small ones.
+ * What it got may be given back only with its next message, whose first bytes arrived behind the
+ * last one: so it may take a second message while it holds no more than one.
+ * Held is therefore never more than the limit, two largest messages, and the small ones.
  */
 export class SlabPool {
   readonly #free: Slab[][] = [];
@@ -47,8 +52,12 @@ export class SlabPool {
   #heldBytes = 0;
   /** Who waits for memory, first come first, and for how much. */
   readonly #line = new Map<SlabAccount, number>();
-  /** Who was let beyond the limit, and what it held before. */
-  #beyond: { readonly account: SlabAccount; readonly heldBytes: number } | null = null;
+  /** Who was let beyond the limit, what it held before, and what it may hold at most. */
+  #beyond: {
+    readonly account: SlabAccount;
+    readonly heldBytes: number;
+    readonly heldBytesMax: number;
+  } | null = null;
 
   constructor(heldBytesMax = Infinity) {
     this.#heldBytesMax = heldBytesMax;
@@ -79,12 +88,13 @@ export class SlabPool {
   admit(account: SlabAccount, bytes: number): boolean {
     const size = slabBytes(bytes);
     const [first = account] = this.#line.keys();
-    if (first !== account || !this.#mayTake(size)) {
+    if (first !== account || !this.#mayTake(account, size)) {
       this.#line.set(account, size);
       return false;
     }
-    if (this.#heldBytes + size > this.#heldBytesMax) {
-      this.#beyond = { account, heldBytes: account.heldBytes };
+    if (this.#beyond === null && this.#heldBytes + size > this.#heldBytesMax) {
+      const { heldBytes } = account;
+      this.#beyond = { account, heldBytes, heldBytesMax: heldBytes + 2 * size };
     }
     this.leave(account);
     return true;
@@ -133,19 +143,25 @@ export class SlabPool {
   returned(account: SlabAccount): void {
     const beyond = this.#beyond;
     if (beyond !== null) {
-      const isBack = beyond.account === account && account.heldBytes <= beyond.heldBytes;
+      const small = SMALL_MESSAGES * slabBytes(SMALL_BYTES);
+      const isBack =
+        beyond.account === account && account.heldBytes <= Math.max(beyond.heldBytes, small);
       if (isBack || this.#heldBytes <= this.#heldBytesMax) this.#beyond = null;
     }
     if (this.#line.size > 0) this.#callFirst();
   }
 
-  #mayTake(size: number): boolean {
-    return this.#beyond === null || this.#heldBytes + size <= this.#heldBytesMax;
+  #mayTake(account: SlabAccount, size: number): boolean {
+    const beyond = this.#beyond;
+    if (beyond === null || this.#heldBytes + size <= this.#heldBytesMax) return true;
+    if (beyond.account !== account) return false;
+    const most = Math.max(beyond.heldBytesMax, beyond.heldBytes + 2 * size);
+    return account.heldBytes + size <= most;
   }
 
   #callFirst(): void {
     const [first] = this.#line;
-    if (first !== undefined && this.#mayTake(first[1])) first[0].call();
+    if (first !== undefined && this.#mayTake(...first)) first[0].call();
   }
 
   /** Free slabs are memory too: kept as far as the limit allows, the largest go first. */

@@ -1,6 +1,7 @@
 import { type SyncControl, SyncRole } from "../sync/control.ts";
 import type { CopyResult, RangeCopier, SyncFailure, SyncRange, SyncSteps } from "../sync/engine.ts";
 import { FALLBACK_BLOCK_BYTES } from "./level.ts";
+import { NamedSlots } from "./named-slots.ts";
 import type { Copies, Placement } from "./placement.ts";
 import {
   blockEnd,
@@ -51,11 +52,15 @@ export function copiesCopier(placement: Placement, windowBytes: number): RangeCo
     if (spare.length < bytes) spare = new Uint8Array(bytes);
     return spare;
   };
+  const named = new NamedSlots();
   return function* (control, range) {
     const all = placement(range.offset, range.length);
     const pieces = piecesAtWork(control, range, all, window);
     const trouble: Trouble = { failed: new Map(), rewrites: [] };
-    if (!(yield* readSources(control, range, pieces, trouble))) return "unreadable";
+    if (!(yield* readSources(control, range, pieces, trouble))) {
+      yield* report(control, named.add(control, trouble.failed));
+      return "unreadable";
+    }
     return comparesCopies(range)
       ? yield* compare(control, range, pieces, trouble, buffers)
       : yield* copy(control, range, pieces, trouble);

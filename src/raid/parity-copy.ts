@@ -4,6 +4,7 @@ import { type SyncControl, SyncRole } from "../sync/control.ts";
 import type { CopyResult, RangeCopier, SyncFailure, SyncRange, SyncSteps } from "../sync/engine.ts";
 import type { ParityGeometry, StripeMap } from "./geometry/geometry.ts";
 import { FALLBACK_BLOCK_BYTES } from "./level.ts";
+import { NamedSlots } from "./named-slots.ts";
 import { type ParityRules, judgeStripe, rulesFor, type StripeFate } from "./parity-rules.ts";
 import { blockEnd, merge, type Placed, readOne, report, transfer, writeAll } from "./sync-io.ts";
 
@@ -108,23 +109,6 @@ class StripeBuffers {
     this.slots = Array.from({ length: raidDisks }, () => kernels.allocate(bytes));
     this.p = kernels.allocate(bytes);
     this.q = kernels.allocate(bytes);
-  }
-}
-
-/**
- * Slots that were reported by a run for blocks that nobody can stand in for. Once each is enough to
- * be told: what they hold is needed, and more reports could cost them their place in the array.
- */
-class NamedSlots {
-  private readonly byRun = new WeakMap<SyncControl, Set<number>>();
-
-  /** Those of `failed` that were not named before in this run; they are from now on. */
-  add(control: SyncControl, failed: ReadonlyMap<number, SyncFailure>): Map<number, SyncFailure> {
-    const named = this.byRun.get(control) ?? new Set();
-    this.byRun.set(control, named);
-    const fresh = new Map([...failed].filter(([slot]) => !named.has(slot)));
-    for (const slot of fresh.keys()) named.add(slot);
-    return fresh;
   }
 }
 

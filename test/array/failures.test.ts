@@ -17,6 +17,7 @@ let failures: Failures;
 let recorded: Set<Device>;
 let ejected: Device[];
 let recordings: number;
+let inDoubt: boolean;
 let record: () => Promise<void>;
 let one: Device;
 let other: Device;
@@ -37,6 +38,7 @@ function make({ readOnly = false, logger = pino({ level: "silent" }) } = {}): Fa
     },
     failureUnrecorded: () =>
       fake.devices.all().some((device) => device.state === "faulty" && !recorded.has(device)),
+    inDoubt: () => inDoubt,
     ejected: (device) => ejected.push(device),
   });
 }
@@ -47,6 +49,7 @@ beforeEach(() => {
   recorded = new Set();
   ejected = [];
   recordings = 0;
+  inDoubt = false;
   record = () => Promise.resolve();
   one = fake.at(0);
   other = fake.at(1);
@@ -222,6 +225,15 @@ describe("read errors", () => {
     failures.eject(one, "asked to");
     readErrors(100);
     expect(other.state).toBe("in_sync");
+  });
+
+  test("eject nobody while what it holds may be known from nowhere else", () => {
+    inDoubt = true;
+    readErrors(100);
+    expect(other.state).toBe("in_sync");
+    inDoubt = false;
+    readErrors(1);
+    expect(other.state).toBe("faulty");
   });
 
   test("eject nobody where nothing may be recorded", () => {

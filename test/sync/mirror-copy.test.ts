@@ -195,9 +195,14 @@ describe("a source that cannot be read", () => {
   });
 
   test("a block that no source has is unreadable, and nothing is written anywhere", () => {
-    const { result, log } = copy({ roles: [InSync, InSync, Target], bad: { 0: [2], 1: [2] } });
+    const roles = [InSync, InSync, Target];
+    const { result, log, reported } = copy({ roles, bad: { 0: [2], 1: [2] } });
     expect(result).toBe("unreadable");
     expect(log.some((line) => line.startsWith("write"))).toBe(false);
+    expect(reported).toEqual([
+      [0, "read"],
+      [1, "read"],
+    ]);
   });
 
   test("blocks are those of the array, whatever the range starts with", () => {
