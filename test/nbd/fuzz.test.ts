@@ -21,7 +21,7 @@ const MIB = 2 ** 20;
 const IDLE_TURNS_MAX = 1000;
 /** The same, for a server at the other end of a socket. */
 const HANG_MS = 10_000;
-const TIME_MS = process.env["NBD_RAID_LONG"] === "1" ? 600_000 : 2_500;
+const TIME_MS = process.env["NBD_RAID_LONG"] === "1" ? 200_000 : 2_500;
 
 /** As long as there is time for it, from the seed that the environment asks for. */
 function parameters<T>(): fc.Parameters<T> {
