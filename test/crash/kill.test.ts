@@ -11,7 +11,7 @@ import { between, isLong, MIB, seeded, Subject } from "./rounds.ts";
 const test = testWith("mdadm");
 
 const ROUNDS = isLong ? 50 : 5;
-const KILL_AFTER_MS_MAX = isLong ? 10_000 : 2000;
+const KILL_AFTER_MS_MAX = isLong ? 4000 : 2000;
 /** In some rounds: regions turn Clean between writes, while the load goes on. */
 const EAGER_DAEMON = { daemonSleepMs: 60, barrierIdleMs: 20 };
 

@@ -17,7 +17,8 @@ import { Disk } from "./storage.ts";
 
 const test = testWith("mount");
 
-const KILL_AFTER_MS_MAX = isLong ? 10_000 : 1500;
+const KILL_AFTER_MS_MAX = isLong ? 3000 : 1500;
+const ROUNDS = isLong ? 25 : 3;
 const EAGER_DAEMON = { daemonSleepMs: 60, barrierIdleMs: 20 };
 const titled = REDUNDANT.map((of) => [of.title, of] as const);
 
@@ -37,7 +38,7 @@ test.for(titled)("%s: killed under load, again and again", async ([, of], { serv
   const server = await serve(optionsOf(of, "24M"));
   const subject = await subjectOf(server, random);
   const images = [...server.images];
-  for (let round = 0; round < (isLong ? 50 : 3); round++) {
+  for (let round = 0; round < ROUNDS; round++) {
     if (round % 2 === 1) await subject.control.set("data", EAGER_DAEMON);
     const load = await subject.killUnderLoad(
       random() < 0.3 ? 256 * 1024 : 6 * MIB,
@@ -58,7 +59,7 @@ test.for(titled)("%s: killed during the resync, under load", async ([, of], { se
   const subject = await subjectOf(server, random);
   let interrupted = 0;
   await subject.killUnderLoad(subject.sizeBytes, 500);
-  for (let kill = 0; kill < (isLong ? 20 : 2); kill++) {
+  for (let kill = 0; kill < (isLong ? 10 : 2); kill++) {
     await server.start();
     await subject.control.set("data", { syncSpeedMin: MIB, syncSpeedMax: MIB });
     if ((await server.status()).sync?.action === "resync") interrupted++;
@@ -83,7 +84,7 @@ test.for(titled)("%s: the power is cut under load", async ([, of], { create, ski
     for (const image of server.images) images.push(await disk.adopt(image));
     await server.start(images);
     const subject = await subjectOf(server, random);
-    for (let round = 0; round < (isLong ? 50 : 3); round++) {
+    for (let round = 0; round < ROUNDS; round++) {
       const load = await subject.load(8 * MIB);
       await sleep(between(random, 50, 500));
       await Promise.all([disk.fail(), sleep(between(random, 0, 30))]);
@@ -109,7 +110,7 @@ test.for(titled)(
     const server = await serve(optionsOf(of, "32M"));
     const subject = await subjectOf(server, random);
     await subject.fill();
-    for (let round = 0; round < (isLong ? 30 : 2); round++) {
+    for (let round = 0; round < (isLong ? 20 : 2); round++) {
       const load = await subject.load(4 * MIB);
       await sleep(100);
       const slot = between(random, 0, of.members);
