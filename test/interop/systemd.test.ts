@@ -41,6 +41,9 @@ async function serviceCommand(server: Server): Promise<{ command: string[]; cont
   const config = moved[moved.indexOf("--config") + 1] ?? "";
   const control = moved[moved.indexOf("--control") + 1] ?? "";
   await mkdir(dirname(config), { recursive: true });
+  // The server makes one folder at most; this one systemd makes.
+  const [, runtime = ""] = /^RuntimeDirectory=(.*)$/m.exec(text) ?? [];
+  await mkdir(join(server.folder, "run", runtime.replaceAll("%i", "data")), { recursive: true });
   await writeFile(config, `members: [${server.images.join(", ")}]\n`);
   return { command: [process.execPath, executable, ...moved], control };
 }
