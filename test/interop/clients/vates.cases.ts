@@ -75,7 +75,7 @@ function cannot({ security }: Pick<Kind, "security">): Cannot | null {
       return {
         because: "it has no key, so it shows no certificate",
         // It may be writing its next message when it is turned away.
-        says: /EPIPE|ECONNRESET|has been ended by the other party|alert certificate required/,
+        says: /EPIPE|ECONNRESET|ended|destroyed|disconnected|closed|alert certificate required/i,
       };
     case "TLS PSK":
       return { because: "it takes no keys", says: /alert handshake failure/ };
