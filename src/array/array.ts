@@ -180,7 +180,9 @@ export class RaidArray implements BlockDevice, ArrayControl {
     });
     const { writes } = this;
     const sync = (): Promise<void> => writes.sync();
-    this.rebuilds = new Rebuilds({ geometry, devices, bitmap, metadata, sync });
+    const unrecorded = (error: unknown): void =>
+      logger.error({ array: name, err: error }, "not recorded");
+    this.rebuilds = new Rebuilds({ geometry, devices, bitmap, metadata, sync, unrecorded });
     this.stored = new Extents({
       geometry,
       legs: devices,

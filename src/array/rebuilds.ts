@@ -11,6 +11,8 @@ export interface RebuildHost {
   readonly metadata: MetadataWriter;
   /** Resolves when everything written so far is durable on every member. */
   sync(): Promise<void>;
+  /** An update could not be written; what it was to say stays in memory. */
+  unrecorded(error: unknown): void;
 }
 
 /** How far members that are rebuilt have come: in memory, on disk, and when they are done. */
@@ -30,14 +32,19 @@ export class Rebuilds {
 
   /**
    * A target had no space for a write. What its superblock calls finished, md and, without a bitmap,
-   * the next start would not look at again: from now on that is nothing.
+   * the next start would not look at again: from now on that is nothing. Updates are written one
+   * after the other, so this one is there before any that says clean.
    */
   lacks(): void {
+    const { devices, metadata } = this.host;
     this.missed = true;
-    for (const device of this.host.devices.rebuilding()) {
-      if (device.recovery === null) continue;
+    let isNew = false;
+    for (const device of devices.rebuilding()) {
+      if (device.recovery === null || device.recovery.lacks === true) continue;
       device.recovery = { ...device.recovery, offset: 0, lacks: true };
+      isNew = true;
     }
+    if (isNew) metadata.update().catch((error: unknown) => this.host.unrecorded(error));
   }
 
   /** Tracked bytes below `end` are copied: makes that durable, then records it. */

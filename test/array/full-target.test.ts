@@ -65,13 +65,19 @@ describe.each(KEPT)("a rebuild of $name that lacks what it had passed", ({ shape
     await world.until(array.add("/disk1", { writeMostly: false }));
     await world.until(world.sleep(4_000));
     expect(superblockOn(machine, "/disk1").recoveryOffsetSectors).not.toBe(0);
+    array.set({ daemonSleepMs: 600_000 }); // no checkpoint comes to record it
     const { dataOffset } = machine;
     failOnce(machine, "/disk1", "write", (offset) => offset === dataOffset, "ENOSPC");
     const written = array.write(freshBytes(world.random, 256 * KiB), 0, false);
     await expect(world.until(written)).rejects.toMatchObject({ code: "no-space" });
     expect(array.devices.slots[1]?.state).toBe("rebuilding");
+    // md goes on at the offset, and looks at nothing below it: before anything says clean.
+    await world.until(world.sleep(100));
+    expect(superblockOn(machine, "/disk1")).toMatchObject({
+      recoveryOffsetSectors: 0,
+      resyncOffsetSectors: 0,
+    });
     await machine.stop();
-    // md goes on at the offset, and looks at nothing below it.
     expect(superblockOn(machine, "/disk1").recoveryOffsetSectors).toBe(0);
     machine.settings = {};
     const again = await machine.start();
