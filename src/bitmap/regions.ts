@@ -19,7 +19,17 @@ export const Doubt = { None: 0, Unbuilt: 1, Suspect: 2 } as const;
 export type Doubt = (typeof Doubt)[keyof typeof Doubt];
 
 /** Int32 words before the arrays. */
-const Word = { WindowFirst: 0, WindowEnd: 1, Bell: 2, Waiters: 3, Count: 4 } as const;
+const Word = {
+  WindowFirst: 0,
+  WindowEnd: 1,
+  Bell: 2,
+  Waiters: 3,
+  Barred: 4,
+  Watched: 5,
+  Count: 6,
+} as const;
+/** Instead of the region that is watched: a doubt has arisen there. */
+const DISTURBED = -1;
 
 /** What a thread needs to attach to the same regions. */
 export interface SharedRegions {
@@ -161,6 +171,8 @@ export class Regions {
 
   setDoubt(region: number, doubt: Doubt): void {
     Atomics.store(this.doubts, region, doubt);
+    if (doubt === Doubt.None) return;
+    Atomics.compareExchange(this.words, Word.Watched, region + 1, DISTURBED);
   }
 
   isSuspect(region: number): boolean {
@@ -211,7 +223,12 @@ export class Regions {
 
   /** Resolves when the writer is in: waits for the window and for suspended pages only. */
   async enter(first: number, last: number): Promise<void> {
-    while (!this.tryEnter(first, last)) await this.untilNot(() => this.barred(first, last));
+    if (this.tryEnter(first, last)) return;
+    Atomics.add(this.words, Word.Barred, 1);
+    do await this.untilNot(() => this.barred(first, last));
+    while (!this.tryEnter(first, last));
+    Atomics.sub(this.words, Word.Barred, 1);
+    if (Atomics.load(this.words, Word.Waiters) !== 0) this.ring();
   }
 
   leave(first: number, last: number): void {
@@ -255,20 +272,61 @@ export class Regions {
 
   /** Blocks this thread until no writer is in [first, end). Not for the main thread. */
   drainBlocking(first: number, end: number): void {
+    this.awaitBlocking(() => this.isIdle(first, end));
+  }
+
+  /** Resolves when no writer is in [first, end). */
+  drain(first: number, end: number): Promise<void> {
+    return this.awaited(() => this.isIdle(first, end));
+  }
+
+  /**
+   * Blocks this thread until every writer that a window has barred is in: else the next window over
+   * the same regions could bar it again, and so on. Not for the main thread.
+   */
+  admitBlocking(): void {
+    this.awaitBlocking(() => this.nobodyBarred);
+  }
+
+  /** Resolves when every writer that a window has barred is in. */
+  async admit(): Promise<void> {
+    if (!this.nobodyBarred) await this.awaited(() => this.nobodyBarred);
+  }
+
+  private get nobodyBarred(): boolean {
+    return Atomics.load(this.words, Word.Barred) === 0;
+  }
+
+  private awaitBlocking(isSo: () => boolean): void {
     Atomics.add(this.words, Word.Waiters, 1);
     for (;;) {
       const bell = Atomics.load(this.words, Word.Bell);
-      if (this.isIdle(first, end)) break;
+      if (isSo()) break;
       Atomics.wait(this.words, Word.Bell, bell);
     }
     Atomics.sub(this.words, Word.Waiters, 1);
   }
 
-  /** Resolves when no writer is in [first, end). */
-  async drain(first: number, end: number): Promise<void> {
+  private async awaited(isSo: () => boolean): Promise<void> {
     Atomics.add(this.words, Word.Waiters, 1);
-    await this.untilNot(() => !this.isIdle(first, end));
+    await this.untilNot(() => !isSo());
     Atomics.sub(this.words, Word.Waiters, 1);
+  }
+
+  // ---- the region that is synced in several windows
+
+  /** From now on a doubt that arises in the region disturbs the sync. */
+  watch(region: number): void {
+    Atomics.store(this.words, Word.Watched, region + 1);
+  }
+
+  unwatch(): void {
+    Atomics.store(this.words, Word.Watched, 0);
+  }
+
+  /** A doubt has arisen in the region that is watched: what was copied there may differ again. */
+  get isDisturbed(): boolean {
+    return Atomics.load(this.words, Word.Watched) === DISTURBED;
   }
 
   private ring(): void {

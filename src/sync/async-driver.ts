@@ -27,6 +27,9 @@ export async function runAsync(
 ): Promise<SyncOutcome> {
   const perform = async (command: SyncCommand): Promise<SyncReply> => {
     switch (command.op) {
+      case "admit":
+        await run.regions.admit();
+        return [];
       case "drain":
         await run.regions.drain(command.first, command.end);
         return [];

@@ -13,6 +13,8 @@ export interface MemberIo {
 
 /** What the engine asks its driver to do. */
 export type SyncCommand =
+  /** Returns when every writer that the window before has barred is in. */
+  | { readonly op: "admit" }
   /** Returns when no writer is in [first, end). */
   | { readonly op: "drain"; readonly first: number; readonly end: number }
   /** All of them, in any order; a reply for each. `ahead`: as much behind them is read next. */
@@ -93,11 +95,12 @@ export interface SyncOutcome {
 
 /** Tracked bytes: what is copied at a time is never more. */
 export const WINDOW_BYTES_MAX = 2 * 1024 * 1024;
-const SPACE_RETRY_MS = 1000;
+/** What had no space, or failed a client meanwhile, may do so again at once. */
+const RETRY_MS = 1000;
 
 /**
- * One sync over an array, from the control's cursor on: finds the next region that needs it, bars
- * writers from it, has it copied, and goes on; one window at a time. Ends early when told to stop,
+ * One sync over an array, from the control's cursor on: finds the next regions that need it, bars
+ * writers from them, has them copied, and goes on. Ends early when told to stop,
  * and leaves every region it did not finish as it was, or as one that needs a sync.
  */
 export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
@@ -115,14 +118,15 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
       continue;
     }
     const end = first < singlyBelow ? first + 1 : batchEnd(run, first, windows.bytes);
-    const result = yield* syncWindow(run, first, end, windows);
+    const result = yield* syncRegions(run, first, end, windows, pace);
     control.waitsForSpace = result === "no-space";
+    if (result === "stopped") return { result, failure };
     if (result === "no-targets") {
       const why = "no member is left to sync to";
       return control.stopping ? { result: "stopped", failure } : { result: "failed", failure: why };
     }
-    if (result === "no-space") {
-      yield { op: "pause", ms: SPACE_RETRY_MS };
+    if (result === "no-space" || result === "disturbed") {
+      yield { op: "pause", ms: RETRY_MS };
       continue;
     }
     if (result !== "copied" && end - first > 1) {
@@ -138,9 +142,7 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
     } else {
       control.countCopied(end - first);
     }
-    control.cursor = end;
-    if (result !== "unknown") yield* pace.wait((end - first) * regions.regionBytes);
-    first = end;
+    control.cursor = first = end;
   }
   return { result: failure === null ? "done" : "failed", failure };
 }
@@ -179,64 +181,84 @@ function batchEnd(run: SyncRun, first: number, windowBytes: number): number {
   return end;
 }
 
-function* syncWindow(
+/**
+ * Several regions are one window. One that is larger than a window is done piece by piece, and between
+ * two of them writers get in. It stays Syncing meanwhile, and a write leaves what was copied before
+ * as consistent as it found it; one that cannot, and says so, disturbs the sync: all of the region is
+ * to be done again. The result is the first that is not as good as `copied`.
+ */
+function* syncRegions(
   run: SyncRun,
   first: number,
   end: number,
   windows: WindowSize,
-): SyncSteps<CopyResult> {
+  pace: Pace,
+): SyncSteps<CopyResult | "disturbed" | "stopped"> {
+  const { regions, control, action } = run;
+  const start = first * regions.regionBytes;
+  const stop = Math.min(end * regions.regionBytes, regions.trackedBytes);
+  const goesOn = end < regions.count && isNeeded(run, end);
+  let everywhere = false;
+  let unbuilt = false;
+  let result: CopyResult | "disturbed" = "unknown";
+  for (let offset = start; ;) {
+    const length = end - first > 1 ? stop - offset : Math.min(windows.bytes, stop - offset);
+    yield { op: "admit" };
+    regions.openWindow(first, end);
+    yield { op: "drain", first, end };
+    if (offset === start) {
+      const needed = action === "resync" && !run.requested;
+      everywhere = needed || regions.anySuspectIn(first, end - 1);
+      unbuilt = regions.anyDoubtIn(first, end - 1);
+      apply(run, first, end, Action.Startsync);
+      if (length < stop - start) regions.watch(first);
+    }
+    windows.open();
+    const ahead = goesOn || offset + length < stop;
+    const range = { offset, length, everywhere, unbuilt, action, ahead };
+    const one = regions.isDisturbed ? "disturbed" : yield* run.copy(control, range);
+    offset += length;
+    const ends = one !== "copied" && (one !== "unknown" || everywhere);
+    if (one !== "unknown" || everywhere) result = one;
+    const isOver = ends || offset === stop;
+    if (isOver) settle(run, first, end, result === "copied");
+    regions.closeWindow();
+    windows.close(length);
+    if (one !== "unknown") yield* pace.wait(length);
+    if (isOver) return result;
+    if (control.stopping) {
+      settle(run, first, end, false);
+      return "stopped";
+    }
+  }
+}
+
+/** The regions are done, or left as ones that need a sync. */
+function settle(run: SyncRun, first: number, end: number, copied: boolean): void {
   const { regions, action } = run;
+  regions.unwatch();
+  apply(run, first, end, copied ? Action.Endsync : Action.Abortsync);
+  if (!copied || action === "check") return;
+  for (let region = first; region < end; region++) regions.setSuspect(region, false);
+}
+
+/** A check changes no state. */
+function apply({ regions, action }: SyncRun, first: number, end: number, step: Action): void {
+  if (action === "check") return;
   const conditions: Conditions = {
     absent: false,
     degraded: action === "recovery",
     lazyParity: false,
   };
-  const apply = (step: Action): void => {
-    if (action === "check") return;
-    for (let region = first; region < end; region++) regions.apply(region, step, conditions);
-  };
-  regions.openWindow(first, end);
-  yield { op: "drain", first, end };
-  apply(Action.Startsync);
-  const needed = action === "resync" && !run.requested;
-  const everywhere = needed || regions.anySuspectIn(first, end - 1);
-  windows.open();
-  const unbuilt = regions.anyDoubtIn(first, end - 1);
-  const result = yield* copyRegions(run, first, end, { everywhere, unbuilt });
-  apply(result === "copied" ? Action.Endsync : Action.Abortsync);
-  if (result === "copied" && action !== "check") {
-    for (let region = first; region < end; region++) regions.setSuspect(region, false);
-  }
-  regions.closeWindow();
-  windows.close((end - first) * regions.regionBytes);
-  return result;
+  for (let region = first; region < end; region++) regions.apply(region, step, conditions);
 }
 
-/** The first result that is not as good as `copied`; regions larger than a window are cut. */
-function* copyRegions(
-  run: SyncRun,
-  first: number,
-  end: number,
-  { everywhere, unbuilt }: Pick<SyncRange, "everywhere" | "unbuilt">,
-): SyncSteps<CopyResult> {
-  const { regions, control, action } = run;
-  const stop = Math.min(end * regions.regionBytes, regions.trackedBytes);
-  const goesOn = end < regions.count && isNeeded(run, end);
-  let result: CopyResult = "unknown";
-  for (let offset = first * regions.regionBytes; offset < stop;) {
-    const length = Math.min(WINDOW_BYTES_MAX, stop - offset);
-    const ahead = goesOn || offset + length < stop;
-    const one = yield* run.copy(control, { offset, length, everywhere, unbuilt, action, ahead });
-    if (one !== "copied" && (one !== "unknown" || everywhere)) return one;
-    if (one === "copied") result = one;
-    offset += length;
-  }
-  return result;
-}
 /** Milliseconds that writers may have to wait for a window: those that take longer get shorter. */
 const WINDOW_MS = { short: 5, long: 20 };
 const WINDOW_BYTES_FIRST = 512 * 1024;
 const WINDOW_BYTES_MIN = 128 * 1024;
+/** A piece of a region is made of these: of what md compares at once. */
+const PIECE_BYTES = 64 * 1024;
 /** With a limit, windows are no longer than it takes to pay for them: naps are then short too. */
 const WINDOW_SECONDS_PAID = 0.25;
 
@@ -252,10 +274,12 @@ class WindowSize {
     this.control = control;
   }
 
-  /** Tracked bytes. */
+  /** Tracked bytes: whole pieces. */
   get bytes(): number {
     const { limit } = this.control;
-    return limit === 0 ? this.size : Math.min(this.size, limit * WINDOW_SECONDS_PAID);
+    if (limit === 0) return this.size;
+    const paid = Math.floor((limit * WINDOW_SECONDS_PAID) / PIECE_BYTES) * PIECE_BYTES;
+    return Math.max(PIECE_BYTES, Math.min(this.size, paid));
   }
 
   open(): void {

@@ -29,6 +29,9 @@ const say = (message: WorkerMessage): void => port.postMessage(message);
 
 function perform(command: SyncCommand): SyncReply {
   switch (command.op) {
+    case "admit":
+      regions.admitBlocking();
+      return [];
     case "drain":
       regions.drainBlocking(command.first, command.end);
       return [];

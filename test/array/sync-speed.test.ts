@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { ArraySettings } from "../../src/array/status.ts";
-import { blankDisk } from "../sim/disks.ts";
+import { blankDisk, contents } from "../sim/disks.ts";
 import { KiB, MiB, startMachine, write } from "../sim/rule-machine.ts";
 
 /**
@@ -10,6 +10,8 @@ import { KiB, MiB, startMachine, write } from "../sim/rule-machine.ts";
 const SIZE_BYTES = 4 * MiB;
 /** The engine pays for a window after it has copied it. */
 const WINDOW_BYTES = 512 * KiB;
+/** What a quarter of a second pays for at 256 KiB a second. */
+const PIECE_BYTES = 64 * KiB;
 
 /** Bytes a second that the recovery made on the average of its whole run. */
 async function speedOfRecovery(
@@ -61,5 +63,40 @@ describe("a sync", () => {
     const speeds = { syncSpeedMax: MAX, syncSpeedMin: MIN };
     expect(await speedOfRecovery(speeds, "busy")).toBeLessThan(1.25 * MIN);
     expect(await speedOfRecovery(speeds, "idle")).toBeGreaterThan(MAX / 2);
+  });
+});
+
+describe("a large region", () => {
+  test("is synced a little at a time, and writes to it get in between", async () => {
+    const shape = { sizeBytes: SIZE_BYTES, bitmap: "internal", regionBytes: SIZE_BYTES } as const;
+    const machine = await startMachine(1, shape);
+    const { world, array } = machine;
+    await write(machine, 0, SIZE_BYTES);
+    await world.until(array.fail("/disk1"));
+    await world.until(array.remove("/disk1"));
+    machine.disks.set("/disk2", blankDisk(machine.shape));
+    array.set({ syncSpeedMax: 256 * KiB, syncSpeedMin: 0 });
+    await world.until(array.add("/disk2", { writeMostly: false }));
+    const data = (path: string): Buffer =>
+      contents(machine.disk(path), machine.dataOffset, SIZE_BYTES);
+    /** Pieces of 64 KiB that both members hold. */
+    const copied = (): number => {
+      const [one, other] = [data("/disk0"), data("/disk2")];
+      const starts = Array.from({ length: SIZE_BYTES / PIECE_BYTES }, (_, n) => n * PIECE_BYTES);
+      return starts.filter(
+        (at) => one.compare(other, at, at + PIECE_BYTES, at, at + PIECE_BYTES) === 0,
+      ).length;
+    };
+    let most = 0;
+    let writes = 0;
+    for (let before = 0; array.devices.inSync.length < 2; before = copied()) {
+      await world.until(world.sleep(100));
+      await write(machine, (writes++ * 60 * KiB) % SIZE_BYTES, 4 * KiB);
+      most = Math.max(most, copied() - before);
+    }
+    expect(writes, "the rebuild takes its time").toBeGreaterThan(100);
+    expect(most, "pieces between two writes").toBeLessThanOrEqual(2);
+    await world.until(machine.stop());
+    expect(copied()).toBe(SIZE_BYTES / PIECE_BYTES);
   });
 });

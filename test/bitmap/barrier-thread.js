@@ -37,6 +37,20 @@ const roles = {
     return { windows, violations };
   },
 
+  /** Windows over the same regions, one at the heels of the other; the first guard counts them. */
+  insistent() {
+    while (performance.now() < ends) {
+      regions.admitBlocking();
+      regions.openWindow(0, regions.count);
+      Atomics.add(guards, 0, 1);
+      regions.drainBlocking(0, regions.count);
+      const until = performance.now() + 1;
+      while (performance.now() < until);
+      regions.closeWindow();
+    }
+    return { windows: guards[0] };
+  },
+
   async writer() {
     let writes = 0;
     while (performance.now() < ends) {

@@ -27,7 +27,7 @@ class Arena {
   }
 
   /** Starts the other thread; what it answers when its time is over. */
-  thread<Answer>(role: "sync" | "writer" | "applier"): Promise<Answer> {
+  thread<Answer>(role: "sync" | "insistent" | "writer" | "applier"): Promise<Answer> {
     const worker = new Worker(new URL("./barrier-thread.js", import.meta.url), {
       workerData: {
         role,
@@ -72,6 +72,23 @@ describe(`the barrier between threads (NBD_RAID_SEED=${SEED})`, () => {
     expect(windows).toBeGreaterThan(100);
     expect(Math.min(...writes)).toBeGreaterThan(0);
     expect(arena.regions.isIdle(0, COUNT)).toBe(true);
+  });
+
+  test("a writer waits for no endless row of windows over the same regions", async () => {
+    const arena = new Arena();
+    const { regions, guards } = arena;
+    const sync = arena.thread<{ windows: number }>("insistent");
+    let longest = 0;
+    while (performance.now() < arena.ends) {
+      const before = Atomics.load(guards, 0);
+      await regions.enter(0, 0);
+      longest = Math.max(longest, Atomics.load(guards, 0) - before);
+      regions.leave(0, 0);
+      await turn();
+    }
+    expect((await sync).windows).toBeGreaterThan(20);
+    // One or two, and those that go by while this thread has no core.
+    expect(longest).toBeLessThan(20);
   });
 
   test("no writer of another thread is in a page that is suspended and idle", async () => {

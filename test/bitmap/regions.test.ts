@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { Regions, REGIONS_PER_BLOCK, REGIONS_PER_PAGE } from "../../src/bitmap/regions.ts";
+import { Doubt, Regions, REGIONS_PER_BLOCK, REGIONS_PER_PAGE } from "../../src/bitmap/regions.ts";
 import { Action, State } from "../../src/bitmap/transitions.ts";
 import { isSettled, turn } from "./fake-clock.ts";
 
@@ -104,6 +104,38 @@ describe("the window", () => {
     regions.openWindow(4, 8);
     void regions.enter(4, 4);
     expect(await isSettled(regions.drain(4, 8))).toBe(true);
+  });
+});
+
+describe("writers that were barred", () => {
+  test("are let in before an admission ends, and only they", async () => {
+    const regions = make();
+    expect(await isSettled(regions.admit())).toBe(true);
+    regions.openWindow(4, 8);
+    const entered = regions.enter(4, 4);
+    const admitted = regions.admit();
+    expect(await isSettled(admitted)).toBe(false);
+    regions.closeWindow();
+    expect(await isSettled(admitted)).toBe(true);
+    expect(await isSettled(entered)).toBe(true);
+    expect(regions.isIdle(4, 5)).toBe(false);
+  });
+});
+
+describe("the region that is watched", () => {
+  test("is disturbed by a doubt that arises in it, until it is no longer watched", () => {
+    const regions = make();
+    regions.setSuspect(3, true);
+    regions.watch(3);
+    expect(regions.isDisturbed).toBe(false);
+    regions.setSuspect(2, true);
+    regions.setSuspect(3, false);
+    expect(regions.isDisturbed).toBe(false);
+    regions.setDoubt(3, Doubt.Unbuilt);
+    expect(Regions.attach(regions.shared).isDisturbed).toBe(true);
+    regions.unwatch();
+    regions.setSuspect(3, true);
+    expect(regions.isDisturbed).toBe(false);
   });
 });
 

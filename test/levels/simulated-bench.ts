@@ -1,7 +1,7 @@
 import type { RaidArray } from "../../src/array/array.ts";
 import type { Random } from "../../src/member/simulated-disk.ts";
 import { freshBytes } from "../sim/client.ts";
-import { blankDisk, contents, put, type Shape } from "../sim/disks.ts";
+import { blankDisk, chooseSyncSpeed, contents, put, type Shape } from "../sim/disks.ts";
 import { Machine } from "../sim/machine.ts";
 import { World } from "../sim/world.ts";
 import type { Bench } from "./bench.ts";
@@ -23,7 +23,10 @@ export class SimulatedBench implements Bench {
     this.machine = new Machine(world, shape);
     this.machine.inline = world.chance(0.5);
     if (shape.unknown === true) this.fillWithAnything();
-    if (world.chance(0.7)) this.machine.settings = { daemonSleepMs: 300, barrierIdleMs: 100 };
+    this.machine.settings = {
+      ...(world.chance(0.7) ? { daemonSleepMs: 300, barrierIdleMs: 100 } : {}),
+      ...chooseSyncSpeed(world),
+    };
   }
 
   private fillWithAnything(): void {

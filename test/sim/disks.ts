@@ -59,6 +59,11 @@ export function chooseBitmap(world: World): Pick<Shape, "bitmap" | "regionBytes"
   return { bitmap: "internal", regionBytes: world.pick([4, 64, 1024]) * 1024 };
 }
 
+/** Now and then so slow that one larger region is synced in many pieces, with writers in between. */
+export function chooseSyncSpeed(world: World): { readonly syncSpeedMax?: number } {
+  return world.chance(0.3) ? { syncSpeedMax: world.pick([256, 1024]) * 1024 } : {};
+}
+
 /** What level 1 does not have. */
 export const MIRROR = { level: "1", layout: 0, chunkBytes: 0 } as const;
 

@@ -19,7 +19,7 @@ import {
   readKnown,
 } from "./checks.ts";
 import { runClients } from "./client.ts";
-import { chooseBitmap, MIRROR, type Shape, sizeOf } from "./disks.ts";
+import { chooseBitmap, chooseSyncSpeed, MIRROR, type Shape, sizeOf } from "./disks.ts";
 import { Machine } from "./machine.ts";
 import { Model } from "./model.ts";
 import { World } from "./world.ts";
@@ -55,7 +55,10 @@ export class Scenario {
     this.machine = new Machine(world, shapeOf(world));
     this.machine.inline = world.chance(0.5);
     const quick = { daemonSleepMs: 300, barrierIdleMs: 100 };
-    this.machine.settings = world.chance(0.6) ? quick : {};
+    this.machine.settings = {
+      ...(world.chance(0.6) ? quick : {}),
+      ...chooseSyncSpeed(world),
+    };
     this.model = new Model(sizeOf(this.machine.shape));
     this.absences = new Absences(this.machine, (path) => {
       if (this.broken === path) this.broken = null;

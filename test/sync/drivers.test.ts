@@ -136,6 +136,25 @@ describe.each(Object.entries(DRIVERS))("the %s driver", (_name, drive) => {
     expect(valuesIn(1)[23]).toBe(2);
   });
 
+  test("lets writers into a region between two of its pieces", async () => {
+    regions = Regions.create(DATA_BYTES, 4 * 1024 * 1024);
+    regions.force(0, State.NeedSync);
+    control.limit = 4 * 1024 * 1024;
+    let between = 0;
+    let isOver = false;
+    const outcome = drive(RESYNC).finally(() => (isOver = true));
+    while (!isOver) {
+      await regions.enter(0, 0);
+      if (regions.state(0) === State.Syncing) between++;
+      regions.leave(0, 0);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    expect((await outcome).result).toBe("done");
+    expect(between).toBeGreaterThan(5);
+    expect(regions.state(0)).toBe(State.Dirty);
+    expect(valuesIn(1)).toEqual(valuesIn(0));
+  });
+
   test("stops in the middle of a nap", async () => {
     control.setSlot(1, SyncRole.Target, 0);
     control.limit = 1024;

@@ -1,0 +1,108 @@
+import { describe, expect, test } from "vitest";
+import { State } from "../../src/bitmap/transitions.ts";
+import { SyncRole } from "../../src/sync/control.ts";
+import { BROKEN, lengthOf, RECOVERY, REPAIR, RESYNC, SyncBench } from "./bench.ts";
+
+const { Clean, Dirty, NeedSync, Syncing } = State;
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+describe("a region larger than a window", () => {
+  const BYTES = 8 * MIB;
+
+  /** Two of them, that need a sync; and a target in slot 1. */
+  function large(state: State = NeedSync): SyncBench {
+    const bench = new SyncBench(2 * BYTES, 2, BYTES);
+    bench.control.setSlot(1, SyncRole.Target, 0);
+    bench.force(state, 0, 1);
+    return bench;
+  }
+
+  /** Runs `meddle` before the n-th window, when writers are let in. */
+  function beforeWindow(bench: SyncBench, n: number, meddle: () => void): void {
+    let windows = 0;
+    bench.before = ({ op }) => {
+      if (op === "admit" && ++windows === n) meddle();
+    };
+  }
+
+  test("is copied piece by piece; writers get in before each, and it stays Syncing", () => {
+    const bench = large();
+    const windows: string[] = [];
+    let copied = 0;
+    bench.before = (command) => {
+      if (command.op === "admit") windows.push(`${copied / MIB} of ${bench.states().join()}`);
+      if (command.op === "io" && command.all[0]?.kind === "write") {
+        copied += command.all.reduce((sum, io) => sum + lengthOf(io), 0);
+      }
+    };
+    expect(bench.run(RECOVERY)).toEqual({ result: "done", failure: null });
+    expect(windows).toEqual([
+      `0 of ${NeedSync},${NeedSync}`,
+      ...[0.5, 1.5, 3.5, 5.5, 7.5].map((done) => `${done} of ${Syncing},${NeedSync}`),
+      `8 of ${Dirty},${NeedSync}`,
+      ...[10, 12, 14].map((done) => `${done} of ${Dirty},${Syncing}`),
+    ]);
+    expect(bench.states()).toEqual([Dirty, Dirty]);
+    expect(Buffer.compare(bench.members[0]!, bench.members[1]!)).toBe(0);
+    expect(bench.control.copied).toBe(2);
+  });
+
+  test("has pieces that a limit pays for, of 64 KiB at least", () => {
+    for (const [limit, piece] of [
+      [MIB, 256 * KIB],
+      [300 * KIB, 64 * KIB],
+      [64 * KIB, 64 * KIB],
+    ] as const) {
+      const bench = large();
+      bench.control.limit = limit;
+      const lengths = new Set<number>();
+      bench.fault = (io) => {
+        lengths.add(lengthOf(io));
+        return null;
+      };
+      bench.run(RECOVERY);
+      expect([...lengths], `${limit}`).toEqual([piece]);
+    }
+  });
+
+  test("that a stop interrupts needs a sync as a whole", () => {
+    const bench = large(Dirty);
+    beforeWindow(bench, 3, () => bench.control.stop());
+    expect(bench.run(RECOVERY).result).toBe("stopped");
+    expect(bench.states()).toEqual([NeedSync, Dirty]);
+    expect([bench.control.cursor, bench.control.copied]).toEqual([0, 0]);
+  });
+
+  test("in which a write has failed meanwhile is copied once more, as what may differ", () => {
+    const bench = large();
+    bench.setRoles();
+    bench.force(Clean, 1);
+    beforeWindow(bench, 4, () => {
+      bench.members[1]![5]! ^= 1;
+      bench.regions.setSuspect(0, true);
+    });
+    expect(bench.run(REPAIR)).toEqual({ result: "done", failure: null });
+    expect(bench.pauses).toEqual([1000]);
+    expect(bench.states()).toEqual([Dirty, Clean]);
+    expect(bench.regions.anySuspect()).toBe(false);
+    expect(Buffer.compare(bench.members[0]!, bench.members[1]!)).toBe(0);
+  });
+
+  test("is not disturbed by what fails elsewhere", () => {
+    const bench = large();
+    bench.setRoles();
+    beforeWindow(bench, 3, () => bench.regions.setSuspect(1, true));
+    expect(bench.run(RESYNC)).toEqual({ result: "done", failure: null });
+    expect([bench.pauses, bench.states()]).toEqual([[], [Dirty, Dirty]]);
+  });
+
+  test("of which a piece cannot be read stays as it was", () => {
+    const bench = large();
+    bench.fault = ({ kind, offset }) => (kind === "read" && offset === 512 * KIB ? BROKEN : null);
+    bench.setRoles();
+    const outcome = bench.run(RESYNC);
+    expect(outcome.failure).toContain("no member can read the data at 0");
+    expect(bench.states()).toEqual([NeedSync, Dirty]);
+  });
+});
