@@ -110,6 +110,7 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
   let failure: string | null = null;
   let first = control.cursor;
   let singlyBelow = 0;
+  let disturbed = -1;
   while (first < regions.count) {
     if (control.stopping) return { result: "stopped", failure };
     if (!isNeeded(run, first)) {
@@ -118,18 +119,25 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
       continue;
     }
     const end = first < singlyBelow ? first + 1 : batchEnd(run, first, windows.bytes);
-    const result = yield* syncRegions(run, first, end, windows, pace);
-    control.waitsForSpace = result === "no-space";
+    const mismatchesBefore = control.mismatchBytes;
+    const barred = end - first > 1 || first === disturbed;
+    const result = yield* syncRegions(run, { first, end, barred }, windows, pace);
+    const isOver = result === "copied" || (end - first === 1 && !isTriedAgain(result));
+    // What a check has counted there it is going to find once more.
+    if (!isOver && run.action === "check") {
+      control.countMismatch(mismatchesBefore - control.mismatchBytes);
+    }
     if (result === "stopped") return { result, failure };
     if (result === "no-targets") {
       const why = "no member is left to sync to";
       return control.stopping ? { result: "stopped", failure } : { result: "failed", failure: why };
     }
     if (result === "no-space" || result === "disturbed") {
+      if (result === "disturbed") disturbed = first;
       yield { op: "pause", ms: RETRY_MS };
       continue;
     }
-    if (result !== "copied" && end - first > 1) {
+    if (!isOver) {
       singlyBelow = end; // once more, to find out which of them it is
       continue;
     }
@@ -145,6 +153,11 @@ export function* syncRun(run: SyncRun): SyncSteps<SyncOutcome> {
     control.cursor = first = end;
   }
   return { result: failure === null ? "done" : "failed", failure };
+}
+
+/** The regions are as they were, and their turn comes again. */
+function isTriedAgain(result: WindowResult): boolean {
+  return result === "no-space" || result === "disturbed" || result === "stopped";
 }
 
 function failureAt(result: "unreadable" | "unwritable" | "unknown", offset: number): string {
@@ -181,28 +194,37 @@ function batchEnd(run: SyncRun, first: number, windowBytes: number): number {
   return end;
 }
 
+/** `disturbed`: a write to what was copied has failed, and all of the region is to be done again. */
+type WindowResult = CopyResult | "disturbed" | "stopped";
+
+interface WindowRegions {
+  readonly first: number;
+  readonly end: number;
+  /** Writers are kept out until all is done. */
+  readonly barred: boolean;
+}
+
 /**
- * Several regions are one window. One that is larger than a window is done piece by piece, and between
- * two of them writers get in. It stays Syncing meanwhile, and a write leaves what was copied before
- * as consistent as it found it; one that cannot, and says so, disturbs the sync: all of the region is
- * to be done again. The result is the first that is not as good as `copied`.
+ * Syncs regions. One that is larger than a window is done piece by piece, and between two of them
+ * writers get in: they leave what was copied as consistent as they found it, or disturb the sync.
+ * That is so but for one case: where parity is not to be trusted, and its member is rebuilt, a write
+ * may leave it behind (`data` in `src/raid/stripe-plan.ts`), so there they are kept out.
  */
 function* syncRegions(
   run: SyncRun,
-  first: number,
-  end: number,
+  { first, end, barred }: WindowRegions,
   windows: WindowSize,
   pace: Pace,
-): SyncSteps<CopyResult | "disturbed" | "stopped"> {
+): SyncSteps<WindowResult> {
   const { regions, control, action } = run;
   const start = first * regions.regionBytes;
   const stop = Math.min(end * regions.regionBytes, regions.trackedBytes);
   const goesOn = end < regions.count && isNeeded(run, end);
   let everywhere = false;
   let unbuilt = false;
-  let result: CopyResult | "disturbed" = "unknown";
+  let isWhole = barred;
+  let hasCopied = false;
   for (let offset = start; ;) {
-    const length = end - first > 1 ? stop - offset : Math.min(windows.bytes, stop - offset);
     yield { op: "admit" };
     regions.openWindow(first, end);
     yield { op: "drain", first, end };
@@ -211,26 +233,49 @@ function* syncRegions(
       everywhere = needed || regions.anySuspectIn(first, end - 1);
       unbuilt = regions.anyDoubtIn(first, end - 1);
       apply(run, first, end, Action.Startsync);
-      if (length < stop - start) regions.watch(first);
+      isWhole ||= everywhere && action === "recovery";
+      if (!isWhole) regions.watch(first);
     }
+    const pieceEnd = isWhole ? stop : Math.min(offset + windows.bytes, stop);
+    const piece = { offset, length: pieceEnd - offset, everywhere, unbuilt, action };
     windows.open();
-    const ahead = goesOn || offset + length < stop;
-    const range = { offset, length, everywhere, unbuilt, action, ahead };
-    const one = regions.isDisturbed ? "disturbed" : yield* run.copy(control, range);
-    offset += length;
-    const ends = one !== "copied" && (one !== "unknown" || everywhere);
-    if (one !== "unknown" || everywhere) result = one;
-    const isOver = ends || offset === stop;
+    const one = regions.isDisturbed
+      ? "disturbed"
+      : yield* copyPiece(run, { ...piece, ahead: goesOn || pieceEnd < stop });
+    hasCopied ||= one === "copied";
+    const result = one === "unknown" && !everywhere && hasCopied ? "copied" : one;
+    const isOver = pieceEnd === stop || !isGood(one, everywhere);
     if (isOver) settle(run, first, end, result === "copied");
     regions.closeWindow();
-    windows.close(length);
-    if (one !== "unknown") yield* pace.wait(length);
+    windows.close(piece.length);
+    control.waitsForSpace = one === "no-space";
+    if (one !== "unknown") yield* pace.wait(piece.length);
     if (isOver) return result;
     if (control.stopping) {
       settle(run, first, end, false);
       return "stopped";
     }
+    offset = pieceEnd;
   }
+}
+
+/** What is unknown where nothing is suspect is passed over. */
+function isGood(result: WindowResult, everywhere: boolean): boolean {
+  return result === "copied" || (result === "unknown" && !everywhere);
+}
+
+/** The first result that is not good; a range longer than what is copied at a time is cut. */
+function* copyPiece(run: SyncRun, range: SyncRange): SyncSteps<CopyResult> {
+  const end = range.offset + range.length;
+  let result: CopyResult = "unknown";
+  for (let { offset } = range; offset < end; offset += WINDOW_BYTES_MAX) {
+    const length = Math.min(WINDOW_BYTES_MAX, end - offset);
+    const ahead = range.ahead || offset + length < end;
+    const one = yield* run.copy(run.control, { ...range, offset, length, ahead });
+    if (!isGood(one, range.everywhere)) return one;
+    if (one === "copied") result = one;
+  }
+  return result;
 }
 
 /** The regions are done, or left as ones that need a sync. */

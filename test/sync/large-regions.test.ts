@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { State } from "../../src/bitmap/transitions.ts";
 import { SyncRole } from "../../src/sync/control.ts";
-import { BROKEN, lengthOf, RECOVERY, REPAIR, RESYNC, SyncBench } from "./bench.ts";
+import { BROKEN, CHECK, FULL, lengthOf, RECOVERY, REPAIR, RESYNC, SyncBench } from "./bench.ts";
 
 const { Clean, Dirty, NeedSync, Syncing } = State;
 const KIB = 1024;
@@ -87,6 +87,57 @@ describe("a region larger than a window", () => {
     expect(bench.states()).toEqual([Dirty, Clean]);
     expect(bench.regions.anySuspect()).toBe(false);
     expect(Buffer.compare(bench.members[0]!, bench.members[1]!)).toBe(0);
+  });
+
+  test("in which writes keep failing is then done in one go: the others get their turn", () => {
+    const bench = large();
+    bench.setRoles();
+    let windows = 0;
+    bench.before = ({ op }) => {
+      if (op === "admit" && ++windows % 3 === 0) bench.regions.setSuspect(0, true);
+    };
+    expect(bench.run(RESYNC)).toEqual({ result: "done", failure: null });
+    expect([bench.pauses.length, bench.states()]).toEqual([1, [Dirty, Dirty]]);
+  });
+
+  test("that is suspect is rebuilt in one go: writes may leave parity behind there", () => {
+    const bench = large();
+    bench.regions.setSuspect(1, true);
+    const windows: number[] = [];
+    bench.before = (command) => {
+      if (command.op === "drain") windows.push(command.first);
+    };
+    bench.run(RECOVERY);
+    expect(windows.filter((first) => first === 0).length).toBeGreaterThan(4);
+    expect(windows.filter((first) => first === 1).length).toBe(1);
+    expect(Buffer.compare(bench.members[0]!, bench.members[1]!)).toBe(0);
+  });
+
+  test("that a stop interrupts a check in is counted once", () => {
+    const data = new Uint8Array(BYTES);
+    const bench = new SyncBench(BYTES, [data, data.slice()], BYTES);
+    bench.members[1]![5] = 1;
+    bench.force(Clean, 0);
+    beforeWindow(bench, 3, () => bench.control.stop());
+    expect(bench.run(CHECK).result).toBe("stopped");
+    expect(bench.control.mismatchBytes).toBe(0);
+    bench.control.resume();
+    bench.setRoles();
+    expect(bench.run(CHECK).result).toBe("done");
+    expect(bench.control.mismatchBytes).toBe(64 * KIB);
+  });
+
+  test("that found no space waits for it no longer once a piece has found some", () => {
+    const bench = large();
+    let full = true;
+    bench.fault = ({ kind }) => (kind === "write" && full ? FULL : null);
+    const waits: boolean[] = [];
+    bench.before = ({ op }) => {
+      if (op === "pause") full = false;
+      if (op === "pause" || op === "admit") waits.push(bench.control.waitsForSpace);
+    };
+    bench.run(RECOVERY);
+    expect(waits.slice(0, 5)).toEqual([false, true, true, false, false]);
   });
 
   test("is not disturbed by what fails elsewhere", () => {
