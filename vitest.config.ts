@@ -17,6 +17,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
+          maxWorkers: "100%",
           exclude: ["test/interop/**", "test/crash/**", "test/guest/**", "test/container/**"],
         },
       },
@@ -25,7 +26,9 @@ export default defineConfig({
         test: {
           name: "interop",
           include: ["test/interop/**/*.test.ts", "test/crash/**/*.test.ts"],
-          fileParallelism: false,
+          // They wait more than they work; with more at once their servers would be starved.
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
           testTimeout: long ? 3_600_000 : 180_000,
         },
       },

@@ -194,6 +194,22 @@ export function convertedSuperblock(
   };
 }
 
+/** What the freshest superblock says, for a member that missed that update. */
+export function caughtUp(before: Superblock, freshest: Superblock): Superblock {
+  const noLog = { bblogShift: 0, bblogSizeSectors: 0, bblogOffsetSectors: 0 };
+  return {
+    ...before,
+    ...(freshest.bblogSizeSectors === 0 ? noLog : {}),
+    featureMap:
+      (before.featureMap & ~FEATURE_BITMAP_OFFSET) | (freshest.featureMap & FEATURE_BITMAP_OFFSET),
+    bitmapOffsetSectors: freshest.bitmapOffsetSectors,
+    resyncOffsetSectors: freshest.resyncOffsetSectors,
+    roles: freshest.roles,
+    events: freshest.events,
+    utime: freshest.utime,
+  };
+}
+
 /**
  * mdadm puts the log for bad blocks where a bitmap may grow. It is empty (one in use is a feature
  * that is refused), and without a place md keeps none: better than one in the bitmap.

@@ -4,13 +4,18 @@ import { NbdRaidError } from "../errors.ts";
 import { MemberError } from "../member/member.ts";
 import type { UpdateStamp } from "../metadata/known-zero.ts";
 import { type BitmapKind, regionCount } from "../metadata/layout.ts";
-import { encodeSuperblock, SUPERBLOCK_OFFSET_BYTES } from "../metadata/superblock.ts";
+import {
+  encodeSuperblock,
+  type Superblock,
+  SUPERBLOCK_OFFSET_BYTES,
+} from "../metadata/superblock.ts";
 import { timestampAt } from "../metadata/timestamp.ts";
 import { allocate, isUnsupported } from "../platform/fallocate.ts";
 import { type AssemblyPlan, groupByArray, type MemberPlan, planAssembly } from "./assemble.ts";
 import {
   BITMAP_START_BYTES,
   type BitmapPlan,
+  caughtUp,
   convertedSuperblock,
   encodePlanned,
   isAlready,
@@ -105,21 +110,19 @@ function summaryOfPlan({ kind, regionBytes, trackedBytes }: BitmapPlan): BitmapS
 /**
  * The writes, each step durable on every member before the next:
  *
- * 1. superblocks without a bitmap, if there is one, one event further;
- * 2. the new bitmap, which nothing refers to yet, with the events of step 3;
- * 3. superblocks with the bitmap, one event further.
+ * 1. the freshest superblock's update, on members that have missed it;
+ * 2. superblocks without a bitmap, if there is one, one event further;
+ * 3. the new bitmap, which nothing refers to yet, with the events of step 4;
+ * 4. superblocks with the bitmap, one event further.
  *
  * A cut within a step leaves superblocks one event apart, which all count; the freshest says
- * whether there is a bitmap, and if it says so every member holds it. Within a step those go first
- * that are behind already, so that no member in sync is ever two behind.
+ * whether there is a bitmap, and if it says so every member holds it.
  */
 class Conversion {
   private readonly plan: AssemblyPlan<OpenMember>;
   private readonly loaded: LoadedArray;
   private readonly bitmap: BitmapPlan | null;
   private readonly clock: Clock;
-  /** Spares, whose events do not count, among those that go first. */
-  private readonly inOrder: readonly (readonly MemberPlan<OpenMember>[])[];
 
   constructor(
     plan: AssemblyPlan<OpenMember>,
@@ -131,9 +134,6 @@ class Conversion {
     this.loaded = loaded;
     this.bitmap = bitmap;
     this.clock = clock;
-    const isLast = ({ slot, found }: MemberPlan<OpenMember>): boolean =>
-      slot !== null && found.superblock.events === plan.freshest.events;
-    this.inOrder = [plan.members.filter((one) => !isLast(one)), plan.members.filter(isLast)];
   }
 
   async run(): Promise<void> {
@@ -146,6 +146,7 @@ class Conversion {
     await asOperatingError(again, async () => {
       const had = this.plan.members.some(({ found }) => hasBitmap(found.superblock));
       let { events } = this.plan.freshest;
+      await this.catchUp();
       if (had || this.bitmap === null) await this.writeSuperblocks(this.stamp(++events), null);
       if (this.bitmap === null) return;
       const stamp = this.stamp(++events);
@@ -161,13 +162,25 @@ class Conversion {
     return { events, utime: timestampAt(this.clock.wallTime()) };
   }
 
+  private async catchUp(): Promise<void> {
+    const { members, freshest } = this.plan;
+    const behind = members.filter(({ found }) => found.superblock.events < freshest.events);
+    await this.writeEach(behind, (superblock) => caughtUp(superblock, freshest));
+  }
+
   private async writeSuperblocks(stamp: UpdateStamp, bitmap: BitmapPlan | null): Promise<void> {
-    for (const members of this.inOrder) {
-      await settleEach(members, ({ found }) => {
-        const superblock = convertedSuperblock(found.superblock, this.plan, stamp, bitmap);
-        return found.member.writeDurable(encodeSuperblock(superblock), SUPERBLOCK_OFFSET_BYTES);
-      });
-    }
+    await this.writeEach(this.plan.members, (superblock) =>
+      convertedSuperblock(superblock, this.plan, stamp, bitmap),
+    );
+  }
+
+  private async writeEach(
+    members: readonly MemberPlan<OpenMember>[],
+    next: (before: Superblock) => Superblock,
+  ): Promise<void> {
+    await settleEach(members, ({ found }) =>
+      found.member.writeDurable(encodeSuperblock(next(found.superblock)), SUPERBLOCK_OFFSET_BYTES),
+    );
   }
 
   /** Space for all that will be written, so that the lack of it is found before the first write. */

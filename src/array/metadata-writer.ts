@@ -33,6 +33,15 @@ export interface MetadataHost {
   metadataFailed(device: Device, error: unknown): boolean;
 }
 
+/** What all superblocks say that are written at a time. */
+interface Update {
+  readonly stamp: UpdateStamp;
+  /** md's dev_roles. */
+  readonly roles: readonly number[];
+  /** Sectors, or `clean`. */
+  readonly resyncOffset: number | "clean";
+}
+
 /** The state of an array's superblocks, and the only one who writes them: one update at a time. */
 export class MetadataWriter {
   events: number;
@@ -43,7 +52,8 @@ export class MetadataWriter {
   /** As every member has it. */
   private eventsClearedDurable: number;
   knownZero: boolean;
-  private stamp: UpdateStamp;
+  /** The newest update that any member may have. */
+  private latest: Update;
   private readonly description: ArrayDescription;
   private readonly devices: Devices;
   private readonly host: MetadataHost;
@@ -63,7 +73,11 @@ export class MetadataWriter {
     this.description = description;
     this.devices = devices;
     this.events = freshest.events;
-    this.stamp = { events: freshest.events, utime: freshest.utime };
+    this.latest = {
+      stamp: { events: freshest.events, utime: freshest.utime },
+      roles: freshest.roles,
+      resyncOffset: freshest.resyncOffsetSectors,
+    };
     this.resyncOffset = freshest.resyncOffsetSectors;
     this.eventsCleared = bitmap.eventsCleared;
     this.eventsClearedDurable = bitmap.eventsCleared;
@@ -119,7 +133,7 @@ export class MetadataWriter {
       // It does not go back, also if a member fails: none may hold more than the others will.
       this.eventsCleared = this.events;
       const done = await this.toEach(this.devices.writable, (device) =>
-        this.writeBitmapSuperblock(bitmap, device, this.stamp, this.stamp),
+        this.writeBitmapSuperblock(bitmap, device, this.latest.stamp, this.latest.stamp),
       );
       // A member that failed is recorded by its own update; until then nothing is forgotten.
       if (!done) throw new NbdRaidError("io-error", `${this.description.name}: a member failed`);
@@ -136,34 +150,42 @@ export class MetadataWriter {
   /** True if every device that is still recorded now says the same. */
   private async writeOnce(resyncOffset: number | "clean"): Promise<boolean> {
     const roles = this.currentRoles();
-    const next: UpdateStamp = {
-      events: this.events + 1,
-      utime: timestampAt(this.clock.wallTime()),
-    };
+    const stamp = { events: this.events + 1, utime: timestampAt(this.clock.wallTime()) };
     const { bitmap } = this.description;
     if (bitmap !== "none") {
       const written = await this.toEach(this.devices.writable, (device) =>
-        this.writeBitmapSuperblock(bitmap, device, next, this.stamp),
+        this.writeBitmapSuperblock(bitmap, device, stamp, this.latest.stamp),
       );
       if (!written) return false;
     }
-    // Members may have it from here on, whether or not one fails: the next update follows this one.
-    this.events = next.events;
-    this.stamp = next;
+    // Whenever power fails, nobody who counts is two behind. So who missed an update gets that one
+    // before the next; and one that joins goes first.
     const recorded = this.devices.recorded();
-    const write = async (device: Device): Promise<void> => {
-      const superblock = this.superblockOf(device, roles, next, resyncOffset);
-      await device.member.writeDurable(encodeSuperblock(superblock), SUPERBLOCK_OFFSET_BYTES);
-      device.superblock = superblock;
-    };
-    // One that joins, or missed an update, goes first: nobody who counts is ever two behind.
-    const isBehind = ({ superblock }: Device): boolean => superblock.events + 1 < next.events;
-    const [behind, others] = [recorded.filter(isBehind), recorded.filter((one) => !isBehind(one))];
-    if (!(await this.toEach(behind, write))) return false;
-    const written = await this.toEach(others, write);
+    const isBehind = ({ superblock }: Device): boolean => superblock.events < this.events;
+    const counts = ({ superblock }: Device): boolean =>
+      this.latest.roles[superblock.devNumber]! < ROLE_FAULTY;
+    const missed = recorded.filter((device) => isBehind(device) && counts(device));
+    if (!(await this.toEach(missed, this.writer(this.latest)))) return false;
+    const joining = recorded.filter(isBehind);
+    const others = recorded.filter((device) => !isBehind(device));
+    const next = { stamp, roles, resyncOffset };
+    // Members may have it from here on, whether or not one fails: the next update follows this one.
+    this.events = stamp.events;
+    this.latest = next;
+    if (!(await this.toEach(joining, this.writer(next)))) return false;
+    const written = await this.toEach(others, this.writer(next));
     this.roles = roles;
     this.resyncOffset = resyncOffset;
     return written;
+  }
+
+  /** What writes an update's superblock to a member. */
+  private writer(update: Update): (device: Device) => Promise<void> {
+    return async (device) => {
+      const superblock = this.superblockOf(device, update);
+      await device.member.writeDurable(encodeSuperblock(superblock), SUPERBLOCK_OFFSET_BYTES);
+      device.superblock = superblock;
+    };
   }
 
   /** Writes to each at once; false if a device failed and was ejected. */
@@ -235,12 +257,7 @@ export class MetadataWriter {
     );
   }
 
-  private superblockOf(
-    device: Device,
-    roles: readonly number[],
-    next: UpdateStamp,
-    resyncOffset: number | "clean",
-  ): Superblock {
+  private superblockOf(device: Device, { stamp, roles, resyncOffset }: Update): Superblock {
     const { recovery } = device;
     const feature =
       (this.description.bitmap !== "none" ? FEATURE_BITMAP_OFFSET : 0) |
@@ -255,8 +272,8 @@ export class MetadataWriter {
       bitmapOffsetSectors: this.description.bitmapOffsetSectors,
       recoveryOffsetSectors: recovery === null ? 0 : Math.floor(recovery.offset / 512),
       devflags: (before.devflags & ~DEVFLAG_WRITE_MOSTLY) | writeMostly,
-      events: next.events,
-      utime: next.utime,
+      events: stamp.events,
+      utime: stamp.utime,
       resyncOffsetSectors: resyncOffset,
       roles,
     };

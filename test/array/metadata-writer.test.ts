@@ -259,6 +259,23 @@ describe("a failed member", () => {
     await writer.update();
   });
 
+  test("nor are several that a crash has left one behind, and one that joins", async () => {
+    const events = new Map([0, 1, 2].map((device) => [device, 9]));
+    for (const device of [0, 1]) {
+      fake.at(device).superblock = { ...superblockOf(device, ROLES), events: 9 };
+    }
+    fake.at(2).superblock = { ...superblockOf(2, ROLES), events: 3 };
+    const inSync = (): number[] => [events.get(0)!, events.get(1)!];
+    fake.beforeWrite = (write) => {
+      if (isBitmap(write)) return;
+      const superblock = decodeSuperblock(write.bytes, "", MEMBER_BYTES / 512);
+      events.set(write.device, superblock.events);
+      expect(Math.max(...events.values()) - Math.min(...inSync())).toBeLessThanOrEqual(1);
+    };
+    await writer.update();
+    expect([...events.values()]).toEqual([11, 11, 11]);
+  });
+
   test.each(["bitmap", "superblock"] as const)(
     "that fails by its %s in an update is recorded by the time it ends",
     async (kind) => {
