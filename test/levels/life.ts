@@ -152,6 +152,8 @@ export class Life {
   private breakMember(path: string): Promise<void> {
     const { bench } = this;
     if (bench.breakMember === undefined || bench.shape.unknown === true) return Promise.resolve();
+    // One that fails reads alone stays for a while: with a second more could be lost than is borne.
+    if (this.broken !== null) return Promise.resolve();
     this.broken = path;
     bench.breakMember(path);
     return Promise.resolve();
