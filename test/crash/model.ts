@@ -1,4 +1,11 @@
-import { BLOCK_BYTES, type Content, decodeBlock, ZEROES } from "./blocks.ts";
+import {
+  BLOCK_BYTES,
+  type Content,
+  decodeBlock,
+  encodeBlocks,
+  isMixedOf,
+  ZEROES,
+} from "./blocks.ts";
 
 /** A write, trim or zeroing that was sent, or that made what a block holds. */
 export interface Change {
@@ -40,6 +47,8 @@ export class Model {
   private readonly unflushed = new Set<Change>();
   /** By block: when its last change began. */
   private readonly latest = new Map<number, number>();
+  /** Blocks that a power cut has torn; their contents are -1, -2 and so on. */
+  private readonly torn: Buffer[] = [];
 
   begin(first: number, count: number, zeroes: boolean): Change {
     const began = ++this.clock;
@@ -89,7 +98,7 @@ export class Model {
     for (const [index, contents] of expected.entries()) {
       const block = first + index;
       if (contents === null || (this.latest.get(block) ?? 0) > began) continue;
-      expectOneOf(contents, blockOf(data, index), block);
+      this.expectOneOf(contents, blockOf(data, index), block);
     }
   }
 
@@ -100,7 +109,10 @@ export class Model {
       const block = first + index;
       const changes = this.changes(block);
       const possible = survival === "answered" ? answeredLast(changes) : changes;
-      const content = expectOneOf(contentsOf(possible), blockOf(data, index), block);
+      const bytes = blockOf(data, index);
+      const contents = contentsOf(possible);
+      const torn = survival === "flushed" ? this.tornOf(contents, bytes, block) : null;
+      const content = torn ?? this.expectOneOf(contents, bytes, block);
       const found = { first: block, count: 1, began: content, ended: ++this.clock, answered: true };
       if (content === ZEROES) this.blocks.delete(block);
       else this.blocks.set(block, [{ ...found, zeroes: false }]);
@@ -132,6 +144,29 @@ export class Model {
     }
   }
 
+  private expectOneOf(contents: ReadonlySet<Content>, bytes: Buffer, block: number): Content {
+    for (const content of contents) {
+      if (this.torn[-content - 1]?.equals(bytes) === true) return content;
+    }
+    const content = decodeBlock(bytes, block);
+    if (contents.has(content)) return content;
+    throw new Error(`block ${block} holds ${content}, not one of ${[...contents].join(", ")}`);
+  }
+
+  /**
+   * A block that was being written when the power was cut may be in part as it was, in part as it
+   * was to be: nobody was told that it is durable. Its content from now on; null if it is whole.
+   */
+  private tornOf(contents: ReadonlySet<Content>, bytes: Buffer, block: number): Content | null {
+    const blocks = [...contents].map((content) => {
+      if (content < 0) return this.torn[-content - 1]!;
+      return content === ZEROES ? Buffer.alloc(BLOCK_BYTES) : encodeBlocks(block, 1, content);
+    });
+    if (blocks.some((whole) => whole.equals(bytes)) || !isMixedOf(blocks, bytes)) return null;
+    this.torn.push(Buffer.from(bytes));
+    return -this.torn.length;
+  }
+
   private changes(block: number): readonly Change[] {
     return this.blocks.get(block) ?? [BLANK];
   }
@@ -146,12 +181,6 @@ function answeredLast(changes: readonly Change[]): readonly Change[] {
 
 function contentsOf(changes: readonly Change[]): ReadonlySet<Content> {
   return new Set(changes.map(({ zeroes, began }) => (zeroes ? ZEROES : began)));
-}
-
-function expectOneOf(contents: ReadonlySet<Content>, bytes: Buffer, block: number): Content {
-  const content = decodeBlock(bytes, block);
-  if (contents.has(content)) return content;
-  throw new Error(`block ${block} holds ${content}, not one of ${[...contents].join(", ")}`);
 }
 
 function blockOf(data: Buffer, index: number): Buffer {
