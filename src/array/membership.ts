@@ -127,6 +127,8 @@ export class Membership {
           return;
         }
         if (own === null) await this.refuseData(member);
+        // Until its failure is recorded, superblocks call an old member active whatever it holds.
+        await this.parts.failures.settled();
         const device = this.newDevice(member, own?.superblock ?? null, writeMostly);
         this.parts.devices.others.push(device);
         try {

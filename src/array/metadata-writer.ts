@@ -151,6 +151,12 @@ export class MetadataWriter {
   private async writeOnce(resyncOffset: number | "clean"): Promise<boolean> {
     const roles = this.currentRoles();
     const stamp = { events: this.events + 1, utime: timestampAt(this.clock.wallTime()) };
+    // Whenever power fails, nobody who counts is two behind. So who missed an update gets that one
+    // before the next; and one that joins goes first.
+    const recorded = this.devices.recorded();
+    const isBehind = ({ superblock }: Device): boolean => superblock.events < this.events;
+    const missed = recorded.filter((device) => isBehind(device) && this.countsInLatest(device));
+    if (!(await this.toEach(missed, this.writer(this.latest)))) return false;
     const { bitmap } = this.description;
     if (bitmap !== "none") {
       const written = await this.toEach(this.devices.writable, (device) =>
@@ -158,14 +164,6 @@ export class MetadataWriter {
       );
       if (!written) return false;
     }
-    // Whenever power fails, nobody who counts is two behind. So who missed an update gets that one
-    // before the next; and one that joins goes first.
-    const recorded = this.devices.recorded();
-    const isBehind = ({ superblock }: Device): boolean => superblock.events < this.events;
-    const counts = ({ superblock }: Device): boolean =>
-      this.latest.roles[superblock.devNumber]! < ROLE_FAULTY;
-    const missed = recorded.filter((device) => isBehind(device) && counts(device));
-    if (!(await this.toEach(missed, this.writer(this.latest)))) return false;
     const joining = recorded.filter(isBehind);
     const others = recorded.filter((device) => !isBehind(device));
     const next = { stamp, roles, resyncOffset };
@@ -179,9 +177,16 @@ export class MetadataWriter {
     return written;
   }
 
-  /** What writes an update's superblock to a member. */
+  /** It held its slot when that update was made, and still does: what that says of it is so. */
+  private countsInLatest(device: Device): boolean {
+    const { devNumber } = device.superblock;
+    return takesWrites(device) && this.latest.roles[devNumber] === device.slot;
+  }
+
+  /** What writes an update's superblock to a member. One that was ejected meanwhile gets no more. */
   private writer(update: Update): (device: Device) => Promise<void> {
     return async (device) => {
+      if (device.state === "faulty") return;
       const superblock = this.superblockOf(device, update);
       await device.member.writeDurable(encodeSuperblock(superblock), SUPERBLOCK_OFFSET_BYTES);
       device.superblock = superblock;

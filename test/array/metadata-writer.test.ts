@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from "vitest";
+import { planAssembly } from "../../src/array/assemble.ts";
 import type { ArrayDescription } from "../../src/array/description.ts";
 import type { Device } from "../../src/array/devices.ts";
 import { MetadataWriter } from "../../src/array/metadata-writer.ts";
@@ -386,5 +387,88 @@ describe("device numbers", () => {
     expect(writer.freeDevNumber()).toBeUndefined();
     fake.devices.others.pop();
     expect(writer.freeDevNumber()).toBe(7);
+  });
+});
+
+describe("whenever the power fails in an update, no member is called in sync that is not:", () => {
+  /** What an assembly makes of the superblocks on the disks, after each that was written. */
+  let uses: string[];
+  let disks: Map<number, Superblock>;
+
+  function watch(devices: readonly number[]): void {
+    uses = [];
+    disks = new Map(devices.map((device) => [device, superblockOf(device, ROLES)]));
+    fake.beforeWrite = (write) => {
+      if (isBitmap(write)) return;
+      disks.set(write.device, decodeSuperblock(write.bytes, "", MEMBER_BYTES / 512));
+      uses.push(useOf(1), useOf(2));
+    };
+  }
+
+  function useOf(device: number): string {
+    const found = [...disks].map(([number, superblock]) => {
+      return { path: `${number}`, superblock, bitmap: null };
+    });
+    const { members } = planAssembly(found);
+    const member = members.find(({ found: { path } }) => path === `${device}`);
+    return `${device} ${member?.use ?? "not here"}`;
+  }
+
+  test("an old one that is added before its absence was recorded", async () => {
+    const device = fake.at(1);
+    fake.devices.slots[1] = null;
+    fake.devices.others.length = 0;
+    watch([0]);
+    disks.set(1, { ...superblockOf(1, ROLES), events: 3 });
+    device.superblock = { ...superblockOf(1, ROLES), events: 0 };
+    Object.assign(device, { state: "spare", slot: null });
+    fake.devices.others.push(device);
+    fake.devices.changed();
+    await writer.update();
+    expect(uses).not.toContain("1 in_sync");
+    expect(superblockOn(1).roles[1]).toBe(ROLE_SPARE);
+  });
+
+  test("a spare that found no space for the superblock of its slot", async () => {
+    fake.devices.slots[1] = null;
+    fake.devices.changed();
+    await writer.update();
+    const spare = fake.at(2);
+    fake.devices.others.length = 0;
+    fake.devices.slots[1] = spare;
+    Object.assign(spare, { slot: 1, state: "rebuilding" });
+    spare.recovery = { byBitmap: false, offset: 0 };
+    fake.devices.changed();
+    fail("superblock", 2, "ENOSPC");
+    await expect(writer.update()).rejects.toMatchObject({ code: "no-space" });
+    const onDisk = [0, 2].map(superblockOn);
+    Object.assign(spare, { slot: null, state: "spare", recovery: null });
+    fake.devices.slots[1] = null;
+    fake.devices.others.push(spare);
+    fake.devices.changed();
+    watch([]);
+    disks.set(0, onDisk[0]!).set(2, { ...onDisk[1]!, events: onDisk[0]!.events - 1 });
+    await writer.update();
+    expect(uses).not.toContain("2 in_sync");
+  });
+
+  test("one that is rebuilt and fails while others get what they missed", async () => {
+    fake.devices.others.length = 0;
+    const target = fake.at(1);
+    target.state = "rebuilding";
+    target.recovery = { byBitmap: false, offset: 4096 };
+    fake.devices.changed();
+    await writer.update();
+    const onDisk = [0, 1].map(superblockOn);
+    fake.at(0).superblock = { ...fake.at(0).superblock, events: 10 };
+    watch([]);
+    disks.set(0, { ...onDisk[0]!, events: 10 }).set(1, onDisk[1]!);
+    const note = fake.beforeWrite;
+    fake.beforeWrite = (write) => {
+      if (!isBitmap(write) && target.state !== "faulty") fake.eject(target);
+      note(write);
+    };
+    await writer.update();
+    expect(uses).not.toContain("1 in_sync");
   });
 });

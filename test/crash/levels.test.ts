@@ -87,6 +87,7 @@ test.for(titled)("%s: the power is cut under load", async ([, of], { create, ski
     for (let round = 0; round < ROUNDS; round++) {
       const load = await subject.load(8 * MIB);
       await sleep(between(random, 50, 500));
+      subject.model.disksFail();
       await Promise.all([disk.fail(), sleep(between(random, 0, 30))]);
       await server.kill9();
       await load.stop();

@@ -45,6 +45,8 @@ export class Model {
   private readonly blocks = new Map<number, readonly Change[]>();
   /** Answered, and not flushed since. */
   private readonly unflushed = new Set<Change>();
+  /** What says that it is durable, is. */
+  private disksAreHonest = true;
   /** By block: when its last change began. */
   private readonly latest = new Map<number, number>();
   /** Blocks that a power cut has torn; their contents are -1, -2 and so on. */
@@ -63,7 +65,7 @@ export class Model {
   answer(change: Change, fua: boolean): void {
     change.ended = ++this.clock;
     change.answered = true;
-    if (fua) this.forgetBefore(change);
+    if (fua && this.disksAreHonest) this.forgetBefore(change);
     else this.unflushed.add(change);
   }
 
@@ -76,11 +78,21 @@ export class Model {
   }
 
   answerFlush(began: number): void {
+    if (!this.disksAreHonest) return;
     for (const change of this.unflushed) {
       if (change.ended > began) continue;
       this.unflushed.delete(change);
       this.forgetBefore(change);
     }
+  }
+
+  /**
+   * The file system below is about to fail. ext4 then takes an fdatasync for done that it is in the
+   * middle of, though what was written to a hole reads as zeroes ever after ("failed to convert
+   * unwritten extents", says its log): until the next `settle` no answer says that anything lasts.
+   */
+  disksFail(): void {
+    this.disksAreHonest = false;
   }
 
   beginRead(first: number, count: number): PendingRead {
@@ -105,6 +117,7 @@ export class Model {
   /** Nothing is under way: whatever is found now stays, or the next `settle` throws. */
   settle(first: number, data: Buffer, survival: Survival): void {
     this.unflushed.clear();
+    this.disksAreHonest = true;
     for (let index = 0; index * BLOCK_BYTES < data.length; index++) {
       const block = first + index;
       const changes = this.changes(block);

@@ -58,6 +58,7 @@ test("after a power cut, all that was flushed is there, and members end equal", 
     for (let round = 0; round < (isLong ? 50 : 3); round++) {
       const load = await subject.load(8 * MIB);
       await sleep(between(random, 50, 500));
+      subject.model.disksFail();
       await Promise.all([disk.fail(), sleep(between(random, 0, 30))]);
       await server.kill9();
       await load.stop();
@@ -132,6 +133,7 @@ test("killed just after a member's storage failed, nothing flushed is lost", asy
     for (let round = 0; round < (isLong ? 50 : 3); round++) {
       const load = await subject.load(8 * MIB);
       await sleep(between(random, 50, 300));
+      subject.model.disksFail();
       await disk.fail();
       await sleep(between(random, 0, 30));
       await server.kill9();
