@@ -1,10 +1,16 @@
 import { describe, expect, it } from "vitest";
-import type { Superblock } from "../../src/metadata/superblock.ts";
+import {
+  decodeSuperblock,
+  ROLE_FAULTY,
+  type Superblock,
+  SUPERBLOCK_OFFSET_BYTES,
+} from "../../src/metadata/superblock.ts";
 import { SimulatedDisk } from "../../src/member/simulated-disk.ts";
 import { BITMAP_KINDS } from "../../src/metadata/layout.ts";
 import { expectInSyncEqual } from "../sim/checks.ts";
 import { contents, put } from "../sim/disks.ts";
 import type { Machine } from "../sim/machine.ts";
+import type { Operation } from "../sim/traced.ts";
 import { KiB, MiB, startMachine, write } from "../sim/rule-machine.ts";
 import { editBitmap, editSuperblock, superblockOn } from "./on-disk.ts";
 
@@ -100,4 +106,27 @@ describe("an array that was put back from a backup", () => {
       expectInSyncEqual(machine, array);
     },
   );
+});
+
+describe("an old member that is added before its absence was recorded", () => {
+  it("is written only when the others call it failed", async () => {
+    const machine = await startMachine(1, { bitmap: "internal" });
+    await write(machine, 0, 64 * KiB);
+    await machine.stop();
+    editSuperblock(machine, "/disk1", { events: superblockOn(machine, "/disk1").events - 2 });
+    const array = await machine.start(["/disk0"]);
+    await machine.world.until(array.add("/disk1", { writeMostly: false }));
+    const superblocks = machine.trace.operations.filter(
+      ({ kind, offset }) => kind === "writeDurable" && offset === SUPERBLOCK_OFFSET_BYTES,
+    );
+    const first = superblocks.find(({ path }) => path === "/disk1")!;
+    const before = superblocks.filter(
+      ({ path, ended }) => path === "/disk0" && ended < first.issued,
+    );
+    const rolesOf = ({ bytes }: Operation) => decodeSuperblock(bytes!, "", 4 * MiB).roles;
+    expect(before.map((operation) => rolesOf(operation)[1])).toEqual([ROLE_FAULTY, ROLE_FAULTY]);
+    await machine.world.until(array.wait());
+    expectInSyncEqual(machine, array);
+    await machine.stop();
+  });
 });
