@@ -45,8 +45,8 @@ export class Model {
   private readonly blocks = new Map<number, readonly Change[]>();
   /** Answered, and not flushed since. */
   private readonly unflushed = new Set<Change>();
-  /** What says that it is durable, is. */
-  private disksAreHonest = true;
+  /** An answer says that something lasts only for what began later. */
+  private honestFrom = 0;
   /** By block: when its last change began. */
   private readonly latest = new Map<number, number>();
   /** Blocks that a power cut has torn; their contents are -1, -2 and so on. */
@@ -65,7 +65,7 @@ export class Model {
   answer(change: Change, fua: boolean): void {
     change.ended = ++this.clock;
     change.answered = true;
-    if (fua && this.disksAreHonest) this.forgetBefore(change);
+    if (fua && change.began > this.honestFrom) this.forgetBefore(change);
     else this.unflushed.add(change);
   }
 
@@ -78,7 +78,7 @@ export class Model {
   }
 
   answerFlush(began: number): void {
-    if (!this.disksAreHonest) return;
+    if (began <= this.honestFrom) return;
     for (const change of this.unflushed) {
       if (change.ended > began) continue;
       this.unflushed.delete(change);
@@ -89,10 +89,15 @@ export class Model {
   /**
    * The file system below is about to fail. ext4 then takes an fdatasync for done that it is in the
    * middle of, though what was written to a hole reads as zeroes ever after ("failed to convert
-   * unwritten extents", says its log): until the next `settle` no answer says that anything lasts.
+   * unwritten extents", says its log): no answer says that anything lasts.
    */
   disksFail(): void {
-    this.disksAreHonest = false;
+    this.honestFrom = Infinity;
+  }
+
+  /** It has failed, and says so: what begins from now on is to be answered as ever. */
+  disksHaveFailed(): void {
+    this.honestFrom = ++this.clock;
   }
 
   beginRead(first: number, count: number): PendingRead {
@@ -117,7 +122,7 @@ export class Model {
   /** Nothing is under way: whatever is found now stays, or the next `settle` throws. */
   settle(first: number, data: Buffer, survival: Survival): void {
     this.unflushed.clear();
-    this.disksAreHonest = true;
+    this.honestFrom = 0;
     for (let index = 0; index * BLOCK_BYTES < data.length; index++) {
       const block = first + index;
       const changes = this.changes(block);

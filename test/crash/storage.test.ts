@@ -135,6 +135,7 @@ test("killed just after a member's storage failed, nothing flushed is lost", asy
       await sleep(between(random, 50, 300));
       subject.model.disksFail();
       await disk.fail();
+      subject.model.disksHaveFailed();
       await sleep(between(random, 0, 30));
       await server.kill9();
       await load.stop();
